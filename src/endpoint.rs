@@ -1,0 +1,297 @@
+//! Patroni's health check endpoints and their parameters: what may be asked, and since which version.
+//!
+//! Patroni answers 503 to a path that it does not know and ignores a parameter that it does not understand, so a slip
+//! of the pen would read as "standby" for ever, or as "any lag will do". Everything not known here is refused.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A version of Patroni: major, minor, patch.
+pub type Version = (u32, u32, u32);
+
+/// What a node must be to take an endpoint's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Writes: the primary that holds the leader lock.
+    Primary,
+    /// The holder of the leader lock, a standby cluster's included.
+    Leader,
+    /// The holder of the leader lock of a standby cluster.
+    StandbyLeader,
+    /// Reads, with a status that depends on role, lag and tags.
+    Reads,
+    /// Postgres runs, in whichever role.
+    Health,
+    /// Kubernetes' probes, which Patroni answers with a bare status line and no body.
+    Probe,
+}
+
+struct Known {
+    path: &'static str,
+    kind: Kind,
+    /// The first version that means by it what newer ones do. Older ones answer 503, or worse, 200 for another reason.
+    since: Version,
+}
+
+const fn known(path: &'static str, kind: Kind, since: Version) -> Known {
+    Known { path, kind, since }
+}
+
+/// From Patroni's `docs/rest_api.rst` and `api.py`, `RestApiHandler.do_GET`.
+const KNOWN: [Known; 17] = [
+    known("/primary", Kind::Primary, (0, 0, 0)),
+    known("/master", Kind::Primary, (0, 0, 0)),
+    known("/read-write", Kind::Primary, (0, 0, 0)),
+    // Up to 2.0 the same as /primary: 503 on a standby cluster's leader.
+    known("/leader", Kind::Leader, (2, 1, 0)),
+    known("/standby-leader", Kind::StandbyLeader, (0, 0, 0)),
+    known("/replica", Kind::Reads, (0, 0, 0)),
+    known("/read-only", Kind::Reads, (0, 0, 0)),
+    known("/sync", Kind::Reads, (0, 0, 0)),
+    known("/synchronous", Kind::Reads, (0, 0, 0)),
+    known("/async", Kind::Reads, (0, 0, 0)),
+    known("/asynchronous", Kind::Reads, (0, 0, 0)),
+    // Up to 2.1.4 taken for /read-only: 200 on any replica.
+    known("/read-only-sync", Kind::Reads, (2, 1, 5)),
+    // Up to 3.3 unknown, so 503.
+    known("/quorum", Kind::Reads, (4, 0, 0)),
+    // Up to 3.3 taken for /read-only: 200 on any replica.
+    known("/read-only-quorum", Kind::Reads, (4, 0, 0)),
+    known("/health", Kind::Health, (0, 0, 0)),
+    known("/readiness", Kind::Probe, (2, 0, 0)),
+    known("/liveness", Kind::Probe, (2, 0, 0)),
+];
+
+/// `lag=` came with 2.0 and `tag_NAME=` with 2.1; older versions ignore them and say 200.
+const LAG_SINCE: Version = (2, 0, 0);
+const TAG_SINCE: Version = (2, 1, 0);
+
+/// A health check endpoint with its parameters. Its `Display` is the request path that Patroni gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    path: &'static str,
+    kind: Kind,
+    since: Version,
+    /// The greatest replication lag that is still good, in bytes.
+    lag: Option<u64>,
+    /// `tag_NAME=VALUE`, as it stands in the query.
+    tags: Vec<String>,
+}
+
+impl Endpoint {
+    /// What a node must be to take this endpoint's traffic.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether at most one member of a cluster is meant, so that all others stand by in normal operation.
+    pub fn is_for_one(&self) -> bool {
+        matches!(self.kind, Kind::Primary | Kind::Leader | Kind::StandbyLeader)
+    }
+
+    /// Whether the answer depends on more than role and state: on lag or on tags.
+    pub fn is_filtered(&self) -> bool {
+        self.lag.is_some() || !self.tags.is_empty()
+    }
+
+    /// The first version of Patroni that answers this endpoint, parameters included, as the manual says.
+    pub fn since(&self) -> Version {
+        let lag = self.lag.map_or((0, 0, 0), |_| LAG_SINCE);
+        let tags = self.tags.first().map_or((0, 0, 0), |_| TAG_SINCE);
+        self.since.max(lag).max(tags)
+    }
+
+    fn add(&mut self, parameter: &str) -> Result<(), String> {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let path = self.path;
+        if name == "lag" {
+            if self.kind != Kind::Reads {
+                return Err(format!("{path} knows no lag; the endpoints for reads do, such as /replica"));
+            }
+            if self.lag.replace(bytes(value)?).is_some() {
+                return Err("lag is given twice; Patroni would heed the first only".into());
+            }
+        } else if name.len() > "tag_".len() && name.starts_with("tag_") {
+            if !matches!(self.kind, Kind::Reads | Kind::Health) {
+                return Err(format!("Patroni ignores tags on {path}"));
+            }
+            if value.is_empty() {
+                return Err(format!("{name} has no value; Patroni would ignore it"));
+            }
+            if !is_query_text(name) || !is_query_text(value) {
+                return Err(format!(
+                    "{parameter:?}: letters, digits and -._~ are written as they are, all else as %XX"
+                ));
+            }
+            let prefix = format!("{name}=");
+            if self.tags.iter().any(|tag| tag.starts_with(&prefix)) {
+                return Err(format!("{name} is given twice; Patroni would heed the first only"));
+            }
+            self.tags.push(parameter.to_owned());
+        } else {
+            return Err(format!("{name:?} is no parameter of Patroni's health checks; known: lag, tag_NAME"));
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    /// Reads an endpoint as Patroni's manual writes it, such as `/replica?lag=16MB&tag_zone=a`.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what is known, for anything that a Patroni could misread or ignore.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, query) = match text.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (text, None),
+        };
+        let Some(found) = KNOWN.iter().find(|known| known.path == path) else {
+            let names: Vec<_> = KNOWN.iter().map(|known| known.path).collect();
+            return Err(format!("no such health check endpoint; Patroni has: {}", names.join(" ")));
+        };
+        let mut endpoint =
+            Endpoint { path: found.path, kind: found.kind, since: found.since, lag: None, tags: Vec::new() };
+        for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+            endpoint.add(parameter)?;
+        }
+        Ok(endpoint)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)?;
+        let lag = self.lag.map(|bytes| format!("lag={bytes}"));
+        for (i, parameter) in lag.iter().chain(&self.tags).enumerate() {
+            write!(f, "{}{parameter}", if i == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of bytes with one of the units of Patroni's `utils.py`, `parse_int`. Patroni ignores a lag that it does not
+/// understand, `10mb` and `10M` among them, and would then say 200 at any lag.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: Option<u64> = match unit {
+        "" | "B" => Some(1),
+        "kB" => Some(1 << 10),
+        "MB" => Some(1 << 20),
+        "GB" => Some(1 << 30),
+        "TB" => Some(1 << 40),
+        _ => None,
+    };
+    factor
+        .and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor))
+        .ok_or_else(|| format!("lag={text}: write a whole number and B, kB, MB, GB or TB (case counts), such as 16MB"))
+}
+
+/// Text that stands in a query as it is: unreserved characters (RFC 3986, 2.3) and `%XX`. A plain `+` would arrive as a
+/// space.
+fn is_query_text(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let good = match byte {
+            b'%' => {
+                let hex = [bytes.next(), bytes.next()];
+                hex.iter().all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit()))
+            }
+            _ => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_of_the_manual_is_asked_by_its_exact_name() {
+        for known in KNOWN {
+            assert_eq!(known.path.parse::<Endpoint>().unwrap().to_string(), known.path);
+        }
+    }
+
+    #[test]
+    fn parameters_are_sent_so_that_patroni_cannot_misread_them() {
+        let table = [
+            ("/replica?lag=0", "/replica?lag=0"),
+            ("/replica?lag=512", "/replica?lag=512"),
+            ("/replica?lag=512B", "/replica?lag=512"),
+            ("/async?lag=16kB", "/async?lag=16384"),
+            ("/read-only?lag=16MB", "/read-only?lag=16777216"),
+            ("/sync?lag=2GB", "/sync?lag=2147483648"),
+            ("/quorum?lag=1TB", "/quorum?lag=1099511627776"),
+            ("/replica?tag_zone=a&lag=1kB", "/replica?lag=1024&tag_zone=a"),
+            ("/replica?tag_zone=eu%20west&tag_fast=true", "/replica?tag_zone=eu%20west&tag_fast=true"),
+            ("/health?tag_zone=a", "/health?tag_zone=a"),
+        ];
+        for (written, sent) in table {
+            assert_eq!(written.parse::<Endpoint>().unwrap().to_string(), sent);
+        }
+    }
+
+    #[test]
+    fn what_patroni_would_misread_or_ignore_is_refused() {
+        let table = [
+            ("", "no such"),
+            ("/", "no such"),
+            ("primary", "no such"),
+            ("/Primary", "no such"),
+            ("/replica/", "no such"),
+            ("/read-only-async", "no such"),
+            ("/patroni", "no such"),
+            ("/cluster", "/read-only-quorum"),
+            ("/replica?", "no parameter"),
+            ("/replica?lag=10mb", "case counts"),
+            ("/replica?lag=10M", "case counts"),
+            ("/replica?lag=16KB", "case counts"),
+            ("/replica?lag=1.5MB", "case counts"),
+            ("/replica?lag=-1", "case counts"),
+            ("/replica?lag=", "case counts"),
+            ("/replica?lag=99999999TB", "case counts"),
+            ("/replica?lag=1&lag=2", "twice"),
+            ("/primary?lag=1MB", "knows no lag"),
+            ("/readiness?lag=1MB", "knows no lag"),
+            ("/primary?tag_zone=a", "ignores tags"),
+            ("/leader?tag_zone=a", "ignores tags"),
+            ("/replica?tag_=a", "no parameter"),
+            ("/replica?tag_zone=", "no value"),
+            ("/replica?tag_zone", "no value"),
+            ("/replica?tag_zone=a&tag_zone=b", "twice"),
+            ("/replica?tag_zone=a+b", "%XX"),
+            ("/replica?tag_zone=a b", "%XX"),
+            ("/replica?tag_zone=%4", "%XX"),
+            ("/replica?tag_zone=a\r\nHost: b", "%XX"),
+            ("/replica?replication_state=streaming", "no parameter"),
+        ];
+        for (written, complaint) in table {
+            let error = written.parse::<Endpoint>().expect_err(written);
+            assert!(error.contains(complaint), "{written}: {error}");
+            assert!(!error.contains('\n'), "{written}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_version_needed_is_that_of_the_endpoint_and_of_its_parameters() {
+        let table = [
+            ("/primary", (0, 0, 0)),
+            ("/replica", (0, 0, 0)),
+            ("/replica?lag=1MB", (2, 0, 0)),
+            ("/replica?lag=1MB&tag_a=b", (2, 1, 0)),
+            ("/leader", (2, 1, 0)),
+            ("/read-only-sync?tag_a=b", (2, 1, 5)),
+            ("/read-only-quorum?lag=1MB", (4, 0, 0)),
+        ];
+        for (written, since) in table {
+            assert_eq!(written.parse::<Endpoint>().unwrap().since(), since, "{written}");
+        }
+    }
+}

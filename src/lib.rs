@@ -1,0 +1,16 @@
+//! The modules of `patroni-check`, in the order in which a check flows through them, for its tests.
+
+pub mod cli;
+pub mod invocation;
+
+pub mod endpoint;
+pub mod patroni;
+pub mod verdict;
+
+pub mod reply;
+
+pub mod linger;
+pub mod once;
+pub mod serve;
+pub mod supervise;
+pub mod view;

@@ -1,0 +1,340 @@
+//! One GET to Patroni's REST API, and the observation that comes of it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::{Uri, header};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::endpoint::Endpoint;
+
+/// After this long a request is given up. Giving up sooner and asking again would take one more of Patroni's five
+/// workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
+const GIVE_UP: Duration = Duration::from_secs(30);
+
+/// A primary's body grows by some 200 bytes a replica; nothing that Patroni sends comes near.
+const BODY_LIMIT: u64 = 1 << 20;
+
+/// What Patroni said to one GET, or how that failed.
+pub type Observation = Result<Answer, Failure>;
+
+/// A whole HTTP answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status code.
+    pub status: u16,
+    /// What the body says of the node.
+    pub body: Body,
+}
+
+/// The body of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing, as with `/readiness` and `/liveness`.
+    Empty,
+    /// What Patroni says of its node.
+    Node(Node),
+    /// Something that no Patroni sends, and why not.
+    Unreadable(String),
+}
+
+/// How a GET failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was learnt: refused, reset, cut short, timed out, no address, no TLS session.
+    NoAnswer(String),
+    /// Something answered that does not speak HTTP.
+    NotHttp(String),
+}
+
+/// What the body of a health check says of the node (Patroni's `api.py`, `get_postgresql_status`).
+///
+/// Where a duplicate or a wrong type could change a verdict the whole body is unreadable.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Node {
+    /// `running`, or one of an open set: `starting`, `stopping`, `crashed` … and `unknown`, which is no state of
+    /// Postgres but Patroni saying that its own query failed.
+    pub state: String,
+    /// `primary` (from 4.0; `master` before), `replica`, `standby_leader`, `demoted`, `uninitialized` …
+    pub role: String,
+    /// The timeline; a replica may not know it.
+    #[serde(default)]
+    pub timeline: Option<u64>,
+    /// A replica's `streaming` or `in archive recovery`, from 3.0.4.
+    #[serde(default)]
+    pub replication_state: Option<String>,
+    /// Which Patroni this is.
+    #[serde(default)]
+    pub patroni: About,
+    /// What the node was tagged with.
+    #[serde(default)]
+    pub tags: Tags,
+}
+
+/// The `patroni` object of the body.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct About {
+    /// Patroni's version, such as `4.0.6`.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// The `tags` object of the body.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Tags {
+    /// A replica that is not to serve reads.
+    #[serde(default)]
+    pub noloadbalance: bool,
+}
+
+/// The base address of Patroni's REST API.
+#[derive(Debug, Clone)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// Whether Patroni is spoken to by TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.parse().map_err(|e| format!("{e}; write it like http://localhost:8008"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("an http:// or https:// address is needed, like http://localhost:8008".into());
+        }
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err("health checks need no user and no password; leave them out".into());
+        }
+        if uri.query().is_some() {
+            return Err("this is the base address only; parameters belong to the endpoint".into());
+        }
+        Ok(BaseUrl(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+/// How to speak TLS with Patroni.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM file with the authorities that may have signed Patroni's certificate; the system's without it.
+    pub cacert: Option<PathBuf>,
+    /// PEM files with our certificate and its key, for `restapi.verify_client: required`.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Take any certificate.
+    pub insecure: bool,
+}
+
+/// Patroni's REST API.
+#[derive(Debug, Clone)]
+pub struct Patroni {
+    base: BaseUrl,
+    tls: Tls,
+    connect: Duration,
+}
+
+impl Patroni {
+    /// Patroni at this base address, with at most `connect` for reaching it, which costs Patroni nothing.
+    ///
+    /// # Errors
+    /// A sentence that says which certificate file can't be used and why.
+    pub fn new(base: BaseUrl, tls: Tls, connect: Duration) -> Result<Self, String> {
+        let patroni = Patroni { base, tls, connect };
+        patroni.agent()?;
+        Ok(patroni)
+    }
+
+    /// Asks for one endpoint, with GET, and reads the answer to its end: Patroni logs a traceback for each that is left
+    /// unread. Takes 30 s at most, name resolution aside.
+    pub fn get(&self, endpoint: &Endpoint) -> Observation {
+        let agent = self.agent().map_err(Failure::NoAnswer)?;
+        let request = agent.get(format!("{}{endpoint}", self.base)).header(header::CONNECTION, "close");
+        let mut response = request.call().map_err(failure)?;
+        let status = response.status().as_u16();
+        let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+            Ok(body) => read(&body)?,
+            Err(ureq::Error::BodyExceedsLimit(_)) => Body::Unreadable("endless body".into()),
+            Err(e) => return Err(failure(e)),
+        };
+        Ok(Answer { status, body })
+    }
+
+    /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
+    /// certificates that were renewed on disk are picked up.
+    fn agent(&self) -> Result<Agent, String> {
+        let mut config = Config::builder()
+            .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .timeout_connect(Some(self.connect))
+            .timeout_global(Some(GIVE_UP));
+        if self.base.is_https() {
+            config = config.tls_config(self.tls.load()?);
+        }
+        Ok(Agent::with_parts(config.build(), DefaultConnector::default(), AllAddresses))
+    }
+}
+
+impl Tls {
+    fn load(&self) -> Result<TlsConfig, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = match &self.cacert {
+            Some(file) => RootCerts::new_with_certs(&certificates(file)?),
+            None => RootCerts::PlatformVerifier,
+        };
+        let identity = match &self.identity {
+            Some((cert, key)) => Some(identity(cert, key, &provider)?),
+            None => None,
+        };
+        Ok(TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(provider)
+            .root_certs(roots)
+            .client_cert(identity)
+            .disable_verification(self.insecure)
+            .build())
+    }
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = read_file(file)?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| format!("{}: {e}", file.display()))? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{}: no certificate in it (PEM is expected)", file.display()));
+    }
+    Ok(found)
+}
+
+fn identity(cert: &Path, key: &Path, provider: &rustls::crypto::CryptoProvider) -> Result<ClientCert, String> {
+    let chain = certificates(cert)?;
+    let secret = PrivateKey::from_pem(&read_file(key)?).map_err(|e| format!("{}: {e}", key.display()))?;
+    let unfit = |e: rustls::Error| format!("{} and {} do not belong together: {e}", cert.display(), key.display());
+    // ureq panics where the two do not fit, so ask first.
+    let ders = chain.iter().map(|certificate| certificate.der().to_vec().into()).collect();
+    let der = secret.der().to_vec().try_into().map_err(|e| format!("{}: {e}", key.display()))?;
+    rustls::sign::CertifiedKey::from_der(ders, der, provider).map_err(unfit)?;
+    Ok(ClientCert::new_with_certs(&chain, secret))
+}
+
+/// Looks names up on the thread that asks, so that lookups that hang can't pile up, and tries both loopbacks for
+/// `localhost` (RFC 6761, 6.3), whatever /etc/hosts says: Patroni may listen on either only.
+#[derive(Debug)]
+struct AllAddresses;
+
+impl Resolver for AllAddresses {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let found: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+            let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            loopbacks.map(|ip| (ip, port).into()).to_vec()
+        } else {
+            (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect()
+        };
+        let mut addresses = self.empty();
+        // As many as ureq has room for.
+        found.into_iter().take(16).for_each(|address| addresses.push(address));
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+    }
+}
+
+/// Reads a body. One that stops in mid-word was cut short, which says nothing about the node.
+fn read(body: &[u8]) -> Result<Body, Failure> {
+    if body.is_empty() {
+        return Ok(Body::Empty);
+    }
+    match serde_json::from_slice::<Node>(body) {
+        Ok(node) => Ok(Body::Node(node)),
+        Err(e) if e.is_eof() => Err(Failure::NoAnswer("answer cut short".into())),
+        Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => Ok(Body::Unreadable("not JSON".into())),
+        Err(_) => Ok(Body::Unreadable("not a health check's JSON".into())),
+    }
+}
+
+fn failure(error: ureq::Error) -> Failure {
+    use io::ErrorKind as Kind;
+    let no_answer = |what: &str| Failure::NoAnswer(what.into());
+    match error {
+        ureq::Error::Io(e) => match e.kind() {
+            Kind::ConnectionRefused => no_answer("connection refused"),
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => no_answer("connection reset"),
+            Kind::UnexpectedEof => no_answer("answer cut short"),
+            Kind::InvalidData => Failure::NoAnswer(format!("TLS: {e}")),
+            _ => Failure::NoAnswer(e.to_string()),
+        },
+        ureq::Error::Timeout(ureq::Timeout::Connect) => no_answer("no connection in time"),
+        ureq::Error::Timeout(_) => no_answer("no answer in time"),
+        ureq::Error::HostNotFound => no_answer("host name has no address"),
+        ureq::Error::Tls(e) => Failure::NoAnswer(format!("TLS: {e}")),
+        ureq::Error::Rustls(e) => Failure::NoAnswer(format!("TLS: {e}")),
+        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Failure::NotHttp("not HTTP".into()),
+        e => Failure::NoAnswer(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_a_node_or_nothing_or_unreadable_or_cut_short() {
+        let node = |state: &str, role: &str| Node { state: state.into(), role: role.into(), ..Node::default() };
+        let unreadable = |why: &str| Ok(Body::Unreadable(why.into()));
+        let table = [
+            ("", Ok(Body::Empty)),
+            (r#"{"state":"running","role":"primary"}"#, Ok(Body::Node(node("running", "primary")))),
+            (r#"{"role":"replica","state":"starting","new":[{}]}"#, Ok(Body::Node(node("starting", "replica")))),
+            (r#"{"state":"running","role":"pri"#, Err(Failure::NoAnswer("answer cut short".into()))),
+            ("<html>", unreadable("not JSON")),
+            (r#"{"state":"running","role":"primary"}}"#, unreadable("not JSON")),
+            ("[]", unreadable("not a health check's JSON")),
+            (r#"{"state":"running"}"#, unreadable("not a health check's JSON")),
+            (r#"{"state":"running","role":7}"#, unreadable("not a health check's JSON")),
+            (r#"{"state":"running","role":"a","role":"primary"}"#, unreadable("not a health check's JSON")),
+        ];
+        for (body, expected) in table {
+            assert_eq!(read(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_base_address_is_http_without_user_or_query() {
+        for good in ["http://localhost:8008", "https://db1.example/patroni/", "http://[::1]:8008"] {
+            good.parse::<BaseUrl>().expect(good);
+        }
+        for bad in ["", "localhost:8008", "ftp://a", "http://", "http://u:p@a", "http://a?b=c", "/a"] {
+            bad.parse::<BaseUrl>().expect_err(bad);
+        }
+    }
+}
