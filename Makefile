@@ -11,6 +11,8 @@ UNITS = patroni-check.socket patroni-check-replica.socket patroni-check.service 
 # How long the demo runs; for ever without it.
 DEMO_SECONDS ?=
 
+TARGET = target
+
 STACK = etcd-server haproxy patroni postgresql
 
 build: toolchain
@@ -37,7 +39,7 @@ test: toolchain
 
 # Units in PREFIX=/usr go to /usr/lib/systemd/system; systemd reads /usr/local/lib/systemd/system as well.
 install:
-	install -D -m 755 target/release/patroni-check $(DESTDIR)$(BINDIR)/patroni-check
+	install -D -m 755 $(TARGET)/release/patroni-check $(DESTDIR)$(BINDIR)/patroni-check
 	install -d $(DESTDIR)$(UNITDIR)
 	for unit in $(UNITS); do \
 	    sed 's|/usr/bin/|$(BINDIR)/|' systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \

@@ -1,0 +1,184 @@
+//! The five ways to hold the socket, each as it really happens, and what stops the program at the start.
+
+mod lab;
+
+use std::fs::File;
+use std::process::{Command, Output, Stdio};
+
+use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
+use lab::standin::{Behaviour, StandIn, primary, replica};
+
+const READY: &str = "READY UP # primary timeline 3\n";
+
+fn run(options: &[&str]) -> Output {
+    binary().args(options).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn listeners_passed_by_systemd_are_served_by_one_process() {
+    let patroni = StandIn::new(primary());
+    let agent = Agent::activated(&[], &["--patroni", &patroni.url(), "--deadline", "30s", "--max-age", "1h"]);
+    for _ in 0..5 {
+        assert_eq!(agent.check(), READY);
+    }
+    // Remembered: one process answered all.
+    assert_eq!(patroni.requests(), ["GET /primary HTTP/1.1"]);
+}
+
+#[test]
+fn a_connection_passed_by_systemd_is_answered_by_a_process_of_its_own() {
+    let patroni = StandIn::new(primary());
+    let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "30s", "--max-age", "1h"]);
+    for _ in 0..3 {
+        assert_eq!(agent.check(), READY);
+    }
+    assert_eq!(check_after_sending(agent.address, &[b'x'; 10_000]), READY);
+    assert_eq!(patroni.requests().len(), 4);
+}
+
+#[test]
+fn a_connection_on_standard_input_is_answered_and_nothing_else_is_said_there() {
+    let patroni = StandIn::new(primary());
+    let options = ["--patroni", &patroni.url(), "--deadline", "30s"];
+    let agent = Agent::activated(&["--accept", "--inetd"], &options);
+    assert_eq!(agent.check(), READY);
+    assert_eq!(check_after_sending(agent.address, &[b'x'; 10_000]), READY);
+}
+
+#[test]
+fn a_port_is_bound_where_nobody_holds_one() {
+    let patroni = StandIn::new(primary());
+    let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "30s"]);
+    assert_eq!(agent.check(), READY);
+    let second = run(&["--listen", &agent.address.to_string()]);
+    assert_eq!(second.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&second.stderr);
+    assert!(error.contains(&format!("--listen {}: Address already in use", agent.address)), "{error}");
+}
+
+#[test]
+fn without_any_socket_the_reply_is_printed() {
+    let patroni = StandIn::new(primary());
+    let output = run(&["--patroni", &patroni.url(), "--deadline", "30s"]);
+    assert_eq!((stdout(&output).as_str(), output.status.code()), (READY, Some(0)));
+    patroni.now(replica());
+    let output = run(&["--patroni", &patroni.url(), "--deadline", "30s", "--words", "plain"]);
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("MAINT\n", Some(0)));
+    let output = run(&["--patroni", &patroni.url(), "--deadline", "30s", "--words", "plain", "--on-standby", "drain"]);
+    assert_eq!(stdout(&output), "DRAIN\n");
+}
+
+#[test]
+fn a_one_shot_answers_within_the_deadline_when_patroni_hangs() {
+    let patroni = StandIn::new(Behaviour::Hang);
+    let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "200ms"]);
+    assert_eq!(agent.check(), "MAINT DOWN # patroni: no answer within 200ms\n");
+}
+
+#[test]
+fn silence_closes_without_an_answer() {
+    let patroni = StandIn::new(Behaviour::Close);
+    let options = ["--patroni", &patroni.url(), "--on-failure", "silent", "--deadline", "30s"];
+    assert_eq!(Agent::activated(&["--accept"], &options).check(), "");
+    assert_eq!(Agent::listening(&options).check(), "");
+}
+
+#[test]
+fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
+    let patroni = StandIn::new(primary());
+    let options = ["--patroni", &patroni.url(), "--deadline", "30s"];
+    Agent::activated(&["--fdname=/replica?lag=1MB"], &options).check();
+    Agent::activated(&["--accept", "--fdname=/read-only"], &options).check();
+    Agent::activated(&["--fdname=patroni-check.socket"], &options).check();
+    Agent::activated(&["--accept"], &[&options[..], &["--endpoint", "/sync"]].concat()).check();
+    let asked = ["/replica?lag=1048576", "/read-only", "/primary", "/sync"];
+    assert_eq!(patroni.requests(), asked.map(|path| format!("GET {path} HTTP/1.1")));
+}
+
+#[test]
+fn two_passed_listeners_answer_each_for_its_endpoint() {
+    let patroni = StandIn::new(primary());
+    let second = lab::any_port();
+    let listen = format!("127.0.0.1:{second}");
+    let activate = ["-l", &listen, "--fdname=/primary:/health"];
+    let agent = Agent::activated(&activate, &["--patroni", &patroni.url(), "--deadline", "30s"]);
+    agent.check();
+    check(([127, 0, 0, 1], second).into());
+    assert_eq!(patroni.requests(), ["GET /primary HTTP/1.1", "GET /health HTTP/1.1"]);
+}
+
+#[test]
+fn options_come_from_the_environment_too_and_the_command_line_wins() {
+    let patroni = StandIn::new(primary());
+    let run = |options: &[&str]| {
+        let mut command = binary();
+        command.env("PATRONI_CHECK_PATRONI", patroni.url()).env("PATRONI_CHECK_DEADLINE", "30s");
+        command.env("PATRONI_CHECK_WORDS", "plain").env("PATRONI_CHECK_ENDPOINT", "/read-only").args(options);
+        stdout(&command.output().expect("the binary runs"))
+    };
+    assert_eq!(run(&[]), "READY\n");
+    assert_eq!(run(&["--words", "full", "--endpoint", "/primary"]), READY);
+    assert_eq!(patroni.requests(), ["GET /read-only HTTP/1.1", "GET /primary HTTP/1.1"]);
+}
+
+#[test]
+fn bad_configuration_is_one_line_and_exit_status_2() {
+    let table: &[(&[&str], &str)] = &[
+        (&["--endpoint", "/standby"], "/read-only-quorum"),
+        (&["--endpoint", "/replica?lag=10mb"], "such as 16MB"),
+        (&["--words", "many"], "possible values: full, plain"),
+        (&["--words", "plain", "--on-failure", "down"], "needs --words full"),
+        (&["--on-failure", "up"], "possible values: maint, down, drain, silent"),
+        (&["--deadline", "500"], "time unit needed"),
+        (&["--deadline", "0s"], "out of range"),
+        (&["--grace", "21s"], "20s at most"),
+        (&["--patroni", "localhost:8008"], "http://localhost:8008"),
+        (&["--patroni", "ftp://localhost"], "http://localhost:8008"),
+        (&["--listen", "5555"], "127.0.0.1:5555"),
+        (&["--listen", "127.0.0.1:0=/nonsense"], "no such health check endpoint"),
+        (&["--cert", "a.pem"], "--key"),
+        (&["--patroni", "https://localhost", "--cacert", "/nonexistent.pem"], "/nonexistent.pem"),
+        (&["--no-such-option"], "--no-such-option"),
+    ];
+    for (options, complaint) in table {
+        let output = run(options);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{options:?}: {error}");
+        assert!(error.starts_with("patroni-check: ") && error.contains(complaint), "{options:?}: {error}");
+        assert_eq!(stdout(&output), "", "{options:?}");
+    }
+}
+
+#[test]
+fn sockets_that_cannot_be_answered_on_are_bad_configuration() {
+    let complaint = |command: &mut Command| {
+        let output = command.output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // Patroni would answer 503 to it, which reads as "standby" for ever.
+    let port = Port::new();
+    let mut misnamed = port.command(&Manager::new(), &[]);
+    let error = complaint(misnamed.env("LISTEN_FDNAMES", "/standby"));
+    assert!(error.contains("FileDescriptorName=/standby: no such health check endpoint"), "{error}");
+    let mut file = Command::new("sh");
+    file.args(["-c", r#"exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0""#]).arg(binary().get_program());
+    assert!(complaint(&mut file).contains("no TCP socket"));
+    assert!(complaint(binary().stdin(port.stdin())).contains("nowait"));
+}
+
+#[test]
+fn a_standard_output_that_takes_nothing_is_an_error_and_no_panic() {
+    let patroni = StandIn::new(primary());
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = binary();
+    command.args(["--patroni", &patroni.url(), "--deadline", "30s"]).stdout(full).stderr(Stdio::piped());
+    let output = command.spawn().and_then(|child| child.wait_with_output()).expect("it runs and ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
+}

@@ -1,0 +1,100 @@
+//! A real HAProxy, and what it thinks of its servers.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use super::Process;
+
+pub struct Haproxy {
+    process: Process,
+    socket: PathBuf,
+}
+
+/// A row of `show stat`, by column name (HAProxy's management guide, 9.1).
+pub type Row = HashMap<String, String>;
+
+impl Haproxy {
+    /// Starts HAProxy with these sections beside a `global` with a stats socket. `command` is `haproxy`, perhaps as
+    /// somebody else.
+    pub fn start(mut command: Command, directory: &Path, sections: &str) -> Result<Self, Box<dyn Error>> {
+        let socket = directory.join("haproxy.sock");
+        let configuration = directory.join("haproxy.cfg");
+        let global = format!("global\n    stats socket {} mode 666 level admin\n\n", socket.display());
+        fs::write(&configuration, global + sections)?;
+        command.arg("-db").arg("-f").arg(&configuration);
+        let mut process = Process::start(&mut command, &directory.join("haproxy.log"))?;
+        super::await_that("HAProxy's stats socket", || {
+            assert!(process.try_wait().is_none(), "HAProxy has ended:\n{}", process.output());
+            UnixStream::connect(&socket).is_ok()
+        });
+        Ok(Haproxy { process, socket })
+    }
+
+    /// Runs a command on the stats socket.
+    pub fn command(&self, command: &str) -> Result<String, Box<dyn Error>> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        writeln!(stream, "{command}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// What it says of one server.
+    pub fn server(&self, backend: &str, server: &str) -> Result<Row, Box<dyn Error>> {
+        let answer = self.command("show stat")?;
+        let rows = parse_csv(&answer);
+        let row = rows.into_iter().find(|row| row["pxname"] == backend && row["svname"] == server);
+        row.ok_or_else(|| format!("HAProxy knows no {backend}/{server}:\n{answer}").into())
+    }
+
+    /// The same, but not while HAProxy asks the agent: it has no last answer then.
+    pub fn server_between_checks(&self, backend: &str, server: &str) -> Result<Row, Box<dyn Error>> {
+        for _ in 0..20 {
+            let row = self.server(backend, server)?;
+            if !row["last_agt"].is_empty() {
+                return Ok(row);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.server(backend, server)
+    }
+
+    /// Its status in one word or a few: `UP`, `DOWN (agent)`, `MAINT`.
+    pub fn status(&self, backend: &str, server: &str) -> Result<String, Box<dyn Error>> {
+        Ok(self.server(backend, server)?["status"].clone())
+    }
+
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}
+
+/// Reads `show stat`; the first line names the columns.
+pub fn parse_csv(text: &str) -> Vec<Row> {
+    let mut lines = text.lines();
+    let header: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
+    let row = |line: &str| header.iter().map(|name| (*name).to_owned()).zip(fields(line)).collect();
+    lines.filter(|line| !line.is_empty()).map(row).collect()
+}
+
+/// The fields of a CSV line, of which some are quoted.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match (c, fields.last_mut()) {
+            ('"', _) => quoted = !quoted,
+            (',', _) if !quoted => fields.push(String::new()),
+            (c, Some(field)) => field.push(c),
+            (_, None) => {}
+        }
+    }
+    fields
+}

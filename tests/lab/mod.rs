@@ -1,0 +1,112 @@
+//! The lab: real HAProxy, real Patroni, real sockets, and a stand-in for what a real Patroni can't be made to do.
+//!
+//! Everything here ends with the value that stands for it.
+
+// Each test and the demo use a part of it.
+#![allow(dead_code)]
+
+pub mod agent;
+pub mod cluster;
+pub mod haproxy;
+pub mod house;
+pub mod standin;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a slow machine. What is awaited for so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits until something is there, looking again and again.
+///
+/// # Panics
+/// When patience is at its end; `what` says what did not come.
+pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until something holds.
+pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+    await_some(what, || holds().then_some(()));
+}
+
+/// A program that was started here. Dropping it kills it.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program whose output goes to a log file, and whose input is the command's affair. It gets a process group of its own, so that a Ctrl-C in the
+    /// terminal is for us alone.
+    pub fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
+        use std::os::unix::process::CommandExt;
+        let output = File::options().create(true).append(true).open(log)?;
+        let command = command.process_group(0).stdout(output.try_clone()?).stderr(output);
+        let child = command
+            .spawn()
+            .map_err(|e| io::Error::new(e.kind(), format!("can't start {:?}: {e}", command.get_program())))?;
+        Ok(Process { child, log: log.to_owned() })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).expect("the process was started by us and not yet waited for");
+    }
+
+    /// The exit status, once it has ended.
+    pub fn try_wait(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        await_some("the process's end", || self.try_wait())
+    }
+
+    /// The processor time it has used, in hundredths of a second (proc(5), `/proc/pid/stat`, utime and stime).
+    pub fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free on all of these addresses: the wanted one or, where that is taken, one of the next thousands.
+pub fn free_port(addresses: &[IpAddr], wanted: u16) -> u16 {
+    let is_free = |port: u16| addresses.iter().all(|address| TcpListener::bind((*address, port)).is_ok());
+    let mut candidates = (wanted..u16::MAX).step_by(1000);
+    candidates.find(|port| is_free(*port)).expect("one of so many ports is free")
+}
+
+/// A port that nothing uses.
+pub fn any_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}

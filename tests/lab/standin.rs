@@ -1,0 +1,132 @@
+//! A stand-in for Patroni, for what a real one can't be made to do on demand: garbage, hangs, old versions.
+//!
+//! It speaks HTTP as Patroni does (1.0, no length, closes), and counts what it is asked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Behaviour {
+    /// These bytes, then close.
+    Send(Vec<u8>),
+    /// Nothing, until the behaviour changes.
+    Hang,
+    /// Close at once.
+    Close,
+}
+
+/// An answer as Patroni sends it.
+pub fn answer(status: u16, body: &str) -> Behaviour {
+    let reason = if status == 200 { "OK" } else { "Service Unavailable" };
+    let head = format!("HTTP/1.0 {status} {reason}\r\nServer: BaseHTTP/0.6\r\nContent-Type: application/json\r\n\r\n");
+    Behaviour::Send((head + body).into_bytes())
+}
+
+/// An answer of a node in this state and role.
+pub fn node(status: u16, state: &str, role: &str) -> Behaviour {
+    answer(status, &format!(r#"{{"state": "{state}", "role": "{role}", "timeline": 3}}"#))
+}
+
+pub fn primary() -> Behaviour {
+    node(200, "running", "primary")
+}
+
+pub fn replica() -> Behaviour {
+    node(503, "running", "replica")
+}
+
+#[derive(Default)]
+struct State {
+    behaviour: Mutex<Option<Behaviour>>,
+    changed: Condvar,
+    delay: Mutex<Duration>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    requests: Mutex<Vec<(Instant, String)>>,
+}
+
+/// The stand-in. Its thread ends with the test's process.
+pub struct StandIn {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl StandIn {
+    pub fn new(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                thread::spawn(move || serve(&state, stream));
+            }
+        });
+        let standin = StandIn { address, state };
+        standin.now(behaviour);
+        standin
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Behaves differently from now on, towards requests that hang, too.
+    pub fn now(&self, behaviour: Behaviour) {
+        *self.state.behaviour.lock().unwrap() = Some(behaviour);
+        self.state.changed.notify_all();
+    }
+
+    /// Takes this long for each answer.
+    pub fn delay(&self, delay: Duration) {
+        *self.state.delay.lock().unwrap() = delay;
+    }
+
+    /// The request lines so far, such as `GET /primary HTTP/1.1`.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.requests.lock().unwrap().iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// When each of them came.
+    pub fn times(&self) -> Vec<Instant> {
+        self.state.requests.lock().unwrap().iter().map(|(time, _)| *time).collect()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.state.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub fn most_in_flight(&self) -> usize {
+        self.state.most_in_flight.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(state: &State, stream: TcpStream) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut request = String::new();
+    reader.read_line(&mut request).ok()?;
+    let mut line = String::new();
+    while reader.read_line(&mut line).ok()? > 2 {
+        line.clear();
+    }
+    let now = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+    state.most_in_flight.fetch_max(now, Ordering::SeqCst);
+    state.requests.lock().unwrap().push((Instant::now(), request.trim_end().to_owned()));
+    let delay = *state.delay.lock().unwrap();
+    thread::sleep(delay);
+    let behaviour = state.behaviour.lock().unwrap();
+    let hangs = |behaviour: &mut Option<Behaviour>| matches!(behaviour, Some(Behaviour::Hang) | None);
+    let behaviour = state.changed.wait_while(behaviour, hangs).unwrap().clone();
+    // Before the bytes, so that whoever has the whole answer finds the count right.
+    state.in_flight.fetch_sub(1, Ordering::SeqCst);
+    if let Some(Behaviour::Send(bytes)) = behaviour {
+        (&stream).write_all(&bytes).ok()?;
+    }
+    Some(())
+}

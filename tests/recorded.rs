@@ -1,0 +1,112 @@
+//! What real Patronis of several versions said, replayed byte for byte: every endpoint on a primary and on a replica, a
+//! switchover, and a crash of Postgres.
+
+mod lab;
+
+use std::fs;
+use std::time::Duration;
+
+use patroni_check::endpoint::{Endpoint, Version};
+use patroni_check::patroni::{Patroni, Tls};
+use patroni_check::verdict::{Verdict, judge};
+
+use lab::standin::{Behaviour, StandIn};
+
+/// An answer, and the node and the endpoint it came from.
+struct Section {
+    node: String,
+    endpoint: String,
+    answer: Vec<u8>,
+}
+
+fn recorded() -> Vec<(String, Vec<Section>)> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "http"));
+    let read = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let sections = text.split("=== ").skip(1).map(|section| {
+            let (title, answer) = section.split_once('\n').unwrap();
+            let (node, endpoint) = title.split_once(' ').unwrap();
+            let answer = answer.strip_suffix('\n').unwrap().as_bytes().to_vec();
+            Section { node: node.to_owned(), endpoint: endpoint.to_owned(), answer }
+        });
+        (path.file_stem().unwrap().to_string_lossy().into_owned(), sections.collect())
+    };
+    let files: Vec<_> = files.map(read).collect();
+    assert!(files.len() >= 6, "{} versions", files.len());
+    files
+}
+
+/// What the real client and the rule make of an answer, in one word.
+fn replay(section: &Section) -> &'static str {
+    let standin = StandIn::new(Behaviour::Send(section.answer.clone()));
+    let patroni = Patroni::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
+    let endpoint: Endpoint = section.endpoint.parse().unwrap();
+    match judge(&endpoint, &patroni.get(&endpoint)) {
+        Ok(Verdict::Serve(_)) => "Serve",
+        Ok(Verdict::StandBy(_)) => "StandBy",
+        Ok(Verdict::Fail(_)) => "Fail",
+        Err(_) => "NoAnswer",
+    }
+}
+
+/// Endpoint, the first version that means it so, on the primary, on an asynchronous replica.
+const HEALTHY: [(&str, Version, &str, &str); 19] = [
+    ("/primary", (0, 0, 0), "Serve", "StandBy"),
+    ("/master", (0, 0, 0), "Serve", "StandBy"),
+    ("/read-write", (0, 0, 0), "Serve", "StandBy"),
+    ("/leader", (2, 1, 0), "Serve", "StandBy"),
+    ("/standby-leader", (0, 0, 0), "StandBy", "StandBy"),
+    ("/replica", (0, 0, 0), "StandBy", "Serve"),
+    ("/replica?lag=1048576", (2, 0, 0), "StandBy", "Serve"),
+    ("/replica?tag_zone=a", (2, 1, 0), "StandBy", "StandBy"),
+    ("/read-only", (0, 0, 0), "Serve", "Serve"),
+    ("/sync", (0, 0, 0), "StandBy", "StandBy"),
+    ("/synchronous", (0, 0, 0), "StandBy", "StandBy"),
+    ("/async", (0, 0, 0), "StandBy", "Serve"),
+    ("/asynchronous", (0, 0, 0), "StandBy", "Serve"),
+    ("/read-only-sync", (2, 1, 5), "Serve", "StandBy"),
+    ("/quorum", (4, 0, 0), "StandBy", "StandBy"),
+    ("/read-only-quorum", (4, 0, 0), "Serve", "StandBy"),
+    ("/health", (0, 0, 0), "Serve", "Serve"),
+    ("/readiness", (2, 0, 0), "Serve", "Serve"),
+    ("/liveness", (2, 0, 0), "Serve", "Serve"),
+];
+
+#[test]
+fn every_endpoint_on_a_healthy_cluster() {
+    for (version, sections) in recorded() {
+        let numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
+        let is = (numbers[0], numbers[1], numbers[2]);
+        for (endpoint, since, on_primary, on_replica) in HEALTHY {
+            for (node, verdict) in [("primary", on_primary), ("replica", on_replica)] {
+                let section = sections.iter().find(|section| section.node == node && section.endpoint == endpoint);
+                let section = section.unwrap_or_else(|| panic!("{version}: no {node} {endpoint}"));
+                // An older one means something else by it, mostly 200 for any replica.
+                let expected = if is < since { "Fail" } else { verdict };
+                assert_eq!(replay(section), expected, "{version}: {node} {endpoint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_switchover_and_a_crash_as_they_went() {
+    for (version, sections) in recorded() {
+        let went = |node: &str| {
+            let sections = sections.iter().filter(|section| section.node == node);
+            sections.map(replay).collect::<Vec<_>>().join(" ")
+        };
+        // running, stopping (200!), stopped, starting, a replica
+        assert_eq!(went("switchover-old"), "Serve Fail Fail Fail StandBy", "{version}");
+        // a replica, one that is being promoted (200!), the primary
+        assert_eq!(went("switchover-new"), "StandBy StandBy Serve", "{version}");
+        // running, unknown (200!), crashed (200!), starting (200!), and up to 3.0 in recovery meanwhile
+        let crash = went("crash");
+        assert!(
+            ["Serve NoAnswer Fail Fail", "Serve NoAnswer Fail Fail StandBy"].contains(&&*crash),
+            "{version}: {crash}"
+        );
+    }
+}
