@@ -41,6 +41,15 @@ impl Node {
 /// Each verdict after each other one.
 const WALK: [Node; 7] = [Serves, StandsBy, Serves, Fails, StandsBy, Fails, Serves];
 
+/// Patient, so that nothing is late on a slow machine.
+const DEFAULTS: &str = "defaults
+    mode tcp
+    timeout connect 30s
+    timeout client 30s
+    timeout server 30s
+    timeout check 30s
+";
+
 struct Stack {
     haproxy: Haproxy,
     stats_port: u16,
@@ -51,7 +60,17 @@ struct Stack {
 }
 
 impl Stack {
+    /// One server, with a short interval.
     fn new(options: &[&str]) -> Self {
+        let agent = "agent-check agent-port 5555 agent-inter 100ms";
+        Stack::with(
+            options,
+            &format!("backend postgres\n    server db1 192.0.2.1:5432 check inter 100ms rise 1 {agent}\n"),
+        )
+    }
+
+    /// A backend `postgres` as the README writes it, with a server `db1`, on the addresses of this test.
+    fn with(options: &[&str], backend: &str) -> Self {
         let patroni = StandIn::new(Serves.behaviour());
         let url = patroni.url();
         let patient = ["--patroni", &url, "--deadline", "30s", "--max-age", "0s"];
@@ -59,25 +78,18 @@ impl Stack {
         let postgres = TcpListener::bind("127.0.0.1:0").unwrap();
         let directory = TempDir::new().unwrap();
         let stats_port = any_port();
+        let backend = backend.replace("192.0.2.1:5432", &postgres.local_addr().unwrap().to_string());
+        let backend = backend.replace("agent-port 5555", &format!("agent-port {}", agent.address.port()));
+        let backend = backend.replace("port 8008", &format!("port {}", patroni.address.port()));
         let sections = format!(
-            "defaults
-    mode tcp
-    timeout connect 30s
-    timeout client 30s
-    timeout server 30s
-    timeout check 30s
-
-backend postgres
-    server node {} check inter 100ms rise 1 agent-check agent-port {} agent-inter 100ms
-
+            "{DEFAULTS}
+{backend}
 listen stats
     bind 127.0.0.1:{stats_port}
     mode http
     stats enable
     stats uri /
-",
-            postgres.local_addr().unwrap(),
-            agent.address.port(),
+"
         );
         let mut command = Command::new("haproxy");
         command.stdin(Stdio::null());
@@ -90,7 +102,7 @@ listen stats
     fn await_status(&self, wanted: &str) {
         let mut status = String::new();
         await_some(&format!("status {wanted}"), || {
-            status = self.haproxy.status("postgres", "node").unwrap();
+            status = self.haproxy.status("postgres", "db1").unwrap();
             (status == wanted).then_some(())
         });
     }
@@ -125,7 +137,7 @@ fn walk(options: &[&str], standby: &str, failure: &str) {
         if is_full {
             let reason = format!("({})", node.reason());
             await_that("the reason in show stat", || {
-                stack.haproxy.server("postgres", "node").unwrap()["last_agt"].ends_with(&reason)
+                stack.haproxy.server("postgres", "db1").unwrap()["last_agt"].ends_with(&reason)
             });
             // The page has a reason for servers that are down, and for no others.
             await_that("the reason on the stats page", || {
@@ -190,7 +202,53 @@ fn silence_leaves_the_server_as_it_was() {
             stack.await_status(status);
             stack.patroni.now(Fails.behaviour());
             stack.await_checks();
-            assert_eq!(stack.haproxy.status("postgres", "node").unwrap(), status);
+            assert_eq!(stack.haproxy.status("postgres", "db1").unwrap(), status);
         }
+    }
+}
+
+/// The HAProxy configurations in the README.
+fn readme() -> Vec<String> {
+    let readme = include_str!("../README.md");
+    readme.split("```haproxy\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn haproxy_takes_the_lines_of_the_readme_as_they_are() {
+    assert_eq!(readme().len(), 2);
+    for block in readme() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("haproxy.cfg");
+        std::fs::write(&file, format!("{DEFAULTS}\n{block}")).unwrap();
+        let output = Command::new("haproxy").args(["-c", "-q", "-f"]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{block}{output:?}");
+    }
+}
+
+#[test]
+fn the_lines_of_the_readme_follow_the_agent() {
+    for block in readme() {
+        let section = block.lines().next().unwrap();
+        let other = |line: &&str| !line.contains("server db2") && !line.contains("bind :5000") && *line != section;
+        let backend: Vec<_> = block.lines().filter(other).collect();
+        let stack = Stack::with(&[], &format!("backend postgres\n{}\n", backend.join("\n")));
+        stack.patroni.now(StandsBy.behaviour());
+        stack.await_status("MAINT");
+        stack.patroni.now(Serves.behaviour());
+        stack.await_status("UP");
+    }
+}
+
+#[test]
+fn with_the_recommended_lines_nothing_is_up_before_the_agent_has_spoken() {
+    let block = readme().into_iter().find(|block| block.contains("postgres_read_write")).unwrap();
+    let directory = TempDir::new().unwrap();
+    // Nobody answers on the agent's port.
+    let block = block.replace("agent-port 5555", &format!("agent-port {}", any_port())).replace("bind :5000", "");
+    let mut command = Command::new("haproxy");
+    command.stdin(Stdio::null());
+    let haproxy = Haproxy::start(command, directory.path(), &format!("{DEFAULTS}\n{block}")).unwrap();
+    for server in ["db1", "db2"] {
+        assert_eq!(haproxy.status("postgres_read_write", server).unwrap(), "MAINT");
     }
 }
