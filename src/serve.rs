@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::{BadConfiguration, Options};
@@ -21,6 +22,10 @@ use crate::view::View;
 
 /// Sockets open at once, waiting or lingering; those who come then wait in the listener's backlog.
 const OPEN: usize = 4096;
+
+/// Descriptors that clients can't take: ours, and for each view those of its request (socket, name lookup, certificates).
+const RESERVED: usize = 32;
+const RESERVED_A_VIEW: usize = 8;
 
 /// Accepted in one turn, so that deadlines and the watchdog get theirs in a flood.
 const BATCH: usize = 256;
@@ -76,6 +81,8 @@ struct Responder {
     supervisor: Supervisor,
     deadline: Duration,
     lingering: Lingering,
+    /// As many of these as may be open.
+    room: usize,
     /// Accepting pauses until then.
     stalled: Option<Instant>,
     /// SIGTERM came; the last moment for everything.
@@ -112,8 +119,9 @@ impl Responder {
         let deadline = options.limits().deadline;
         let lingering = Lingering::new(listeners.len(), deadline);
         let supervisor = Supervisor::new();
+        let room = room(desks.len());
         let (stalled, stop) = (None, None);
-        Ok(Responder { poll, signal, listeners, desks, found, supervisor, deadline, lingering, stalled, stop })
+        Ok(Responder { poll, signal, listeners, desks, found, supervisor, deadline, lingering, room, stalled, stop })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -165,11 +173,11 @@ impl Responder {
             return;
         }
         self.stalled = None;
-        let mut room = BATCH;
+        let mut batch = BATCH;
         for index in 0..self.listeners.len() {
-            while self.listeners[index].ready && room > 0 {
-                room -= 1;
-                if self.open() >= OPEN && !self.lingering.dismiss_oldest() {
+            while self.listeners[index].ready && batch > 0 {
+                batch -= 1;
+                if self.open() >= self.room && !self.lingering.dismiss_oldest() {
                     self.stalled = Some(now + BREATHER);
                     return;
                 }
@@ -269,6 +277,13 @@ impl Desk {
         let view = View::new(options.limits());
         Ok(Desk { endpoint, vocabulary, view, fetch, observation: None, said: None, answered: 0 })
     }
+}
+
+/// How many clients may be there at once: one that could not be answered, for want of a descriptor for asking Patroni,
+/// had better wait.
+fn room(views: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
+    limit.saturating_sub(RESERVED + views * RESERVED_A_VIEW).clamp(1, OPEN)
 }
 
 /// Starts the thread that asks Patroni for a view, once for each order.
