@@ -188,7 +188,6 @@ impl Patroni {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .max_idle_connections(0)
             .timeout_connect(Some(self.connect))
             .timeout_global(Some(GIVE_UP));
         if self.base.is_https() {
