@@ -13,7 +13,7 @@ DEMO_SECONDS ?=
 
 TARGET = target
 
-STACK = etcd-server haproxy patroni postgresql
+STACK = etcd-server haproxy patroni postgresql systemd
 
 build: toolchain
 	cargo build --release --locked
@@ -29,7 +29,8 @@ demo: toolchain
 	@cargo build --release --locked --example demo --bin patroni-check
 	@target/release/examples/demo target/release/patroni-check $(DEMO_SECONDS)
 
-test: toolchain
+test:
+	@tests/install-toolchain fmt clippy
 	@tests/install-packages $(STACK)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
