@@ -108,6 +108,8 @@ fn binary() -> &'static Path {
 #[test]
 fn a_switchover_on_a_real_cluster() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // As if somebody had these in use: a port of all members, one of HAProxy's.
+    let taken = ["127.0.0.2:8008", "127.0.0.1:5000"].map(std::net::TcpListener::bind);
     let mut demo = Demo::make("30");
     demo.await_output("a cluster with one primary");
     let before = demo.await_one_up(None);
@@ -115,6 +117,7 @@ fn a_switchover_on_a_real_cluster() {
     demo.await_one_up(Some(&before));
     let (code, output) = demo.end();
     assert_eq!(code, Some(0), "{output}");
+    drop(taken);
 }
 
 #[test]

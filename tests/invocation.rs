@@ -126,6 +126,19 @@ fn options_come_from_the_environment_too_and_the_command_line_wins() {
 }
 
 #[test]
+fn several_ports_can_be_given_in_the_environment() {
+    let patroni = StandIn::new(primary());
+    let second = lab::any_port();
+    let mut command = binary();
+    let first = std::net::SocketAddr::from(([127, 0, 0, 1], lab::any_port()));
+    command.env("PATRONI_CHECK_LISTEN", format!("{first} 127.0.0.1:{second}=/health"));
+    let agent = Agent::start(command.args(["--patroni", &patroni.url(), "--deadline", "30s"]), first);
+    agent.check();
+    check(([127, 0, 0, 1], second).into());
+    assert_eq!(patroni.requests(), ["GET /primary HTTP/1.1", "GET /health HTTP/1.1"]);
+}
+
+#[test]
 fn bad_configuration_is_one_line_and_exit_status_2() {
     let table: &[(&[&str], &str)] = &[
         (&["--endpoint", "/standby"], "/read-only-quorum"),
