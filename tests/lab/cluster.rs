@@ -23,14 +23,15 @@ impl Unprivileged {
         Unprivileged { is_root: rustix::process::geteuid().is_root() }
     }
 
-    /// A command that gets a signal when we are gone, however that happened.
+    /// A command that gets a signal when we are gone, however that happened. It starts in `/`, as the user may not be able
+    /// to enter our directory.
     pub fn command(self, program: &Path, last_signal: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", last_signal]);
         if self.is_root {
             command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
         }
-        command.arg("--").arg(program).env("HOME", "/nonexistent").stdin(Stdio::null());
+        command.arg("--").arg(program).env("HOME", "/nonexistent").current_dir("/").stdin(Stdio::null());
         command
     }
 
