@@ -13,7 +13,8 @@ DEMO_SECONDS ?=
 
 TARGET = target
 
-STACK = etcd-server haproxy patroni postgresql systemd
+# python3-etcd: Debian's patroni is content with another store.
+STACK = etcd-server haproxy patroni postgresql python3-etcd systemd
 
 build: toolchain
 	cargo build --release --locked
