@@ -9,6 +9,7 @@ pub mod agent;
 pub mod cluster;
 pub mod haproxy;
 pub mod house;
+pub mod machine;
 pub mod standin;
 
 use std::fs::{self, File};

@@ -58,7 +58,12 @@ pub struct StandIn {
 
 impl StandIn {
     pub fn new(behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        StandIn::at("127.0.0.1:0", behaviour)
+    }
+
+    /// At an address of one's own choice.
+    pub fn at(address: &str, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);

@@ -1,0 +1,124 @@
+//! A whole Debian machine, booted with systemd as PID 1 by `tests/box`, with the package installed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A booted machine. Dropping it throws it away.
+pub struct Machine {
+    release: &'static str,
+    leader: u32,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// The package as `make deb` builds it, and the same with a higher version.
+pub struct Packages {
+    pub first: PathBuf,
+    pub next: PathBuf,
+}
+
+impl Machine {
+    /// Boots a machine of a release, with nothing of ours in it; none where `RELEASE` names another one.
+    pub fn boot(release: &'static str) -> Option<Self> {
+        static BOXES: [(&str, Mutex<()>); 2] = [("bookworm", Mutex::new(())), ("trixie", Mutex::new(()))];
+        if std::env::var("RELEASE").is_ok_and(|only| only != release) {
+            return None;
+        }
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(is_root, "a machine can be booted by root only: sudo make test (or leave them out: --skip {release})");
+        let (_, alone) = BOXES.iter().find(|(name, _)| *name == release).expect("a release that has a box");
+        let alone = alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let output = tests_box(&["up", release]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let leader = String::from_utf8_lossy(&output.stdout).trim().parse().expect("tests/box up prints a process id");
+        Some(Machine { release, leader, _alone: alone })
+    }
+
+    /// The same with the package installed, its socket enabled and started, unless `RELEASE` names another one.
+    pub fn with_agent(release: &'static str) -> Option<Self> {
+        let machine = Machine::boot(release)?;
+        machine.install(&packages().first);
+        machine.sh("systemctl enable --now patroni-check.socket");
+        Some(machine)
+    }
+
+    /// Installs or upgrades a package from a file.
+    pub fn install(&self, package: &Path) {
+        std::fs::copy(package, self.path("/root/package.deb")).expect("the package can be copied");
+        self.sh("apt-get install -y -q --allow-downgrades /root/package.deb </dev/null");
+    }
+
+    /// Runs a line of shell in it, and gives what it printed.
+    pub fn sh(&self, line: &str) -> String {
+        let output = self.try_sh(line);
+        assert!(output.status.success(), "{}: {line}: {output:?}", self.release);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs a line of shell that may fail.
+    pub fn try_sh(&self, line: &str) -> Output {
+        tests_box(&["run", self.release, "sh", "-c", line])
+    }
+
+    /// A file of the machine, as seen from here.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.leader))
+    }
+
+    /// Runs something in the machine's network. Threads that it starts are there as well.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the machine runs");
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter a network");
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.try_sh("journalctl --no-pager -n 40; systemctl --no-pager status 'patroni-check*'");
+            eprintln!("{}: the end of its journal:\n{}", self.release, String::from_utf8_lossy(&log.stdout));
+        }
+        tests_box(&["down", self.release]);
+    }
+}
+
+/// Builds the packages, once in a test run.
+pub fn packages() -> &'static Packages {
+    static PACKAGES: OnceLock<Packages> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        let build = |version: &str| {
+            let mut make = Command::new("make");
+            make.args(["deb", &format!("DEB_VERSION={version}")]).current_dir(env!("CARGO_MANIFEST_DIR"));
+            let output = make.output().expect("make runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let architecture = Command::new("dpkg").arg("--print-architecture").output().expect("dpkg runs");
+            let architecture = String::from_utf8_lossy(&architecture.stdout).trim().to_owned();
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let kept = root.join(format!("target/boxes/{version}.deb"));
+            std::fs::create_dir_all(root.join("target/boxes")).expect("a directory for the boxes");
+            // cargo-deb keeps one.
+            let built = root.join(format!("target/debian/patroni-check_{version}_{architecture}.deb"));
+            std::fs::copy(built, &kept).expect("make deb makes it");
+            kept
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        Packages { first: build(&format!("{version}-1")), next: build(&format!("{version}-2")) }
+    })
+}
+
+fn tests_box(arguments: &[&str]) -> Output {
+    let mut command = Command::new("tests/box");
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(std::process::Stdio::null());
+    command.output().expect("tests/box runs")
+}

@@ -1,0 +1,391 @@
+//! Whole Debian machines, booted with their own systemd, with the package installed: what the units promise. The Patroni
+//! in them is the stand-in, because here it is systemd that is tried; the demo runs in them with real ones.
+//!
+//! A machine has a network of its own, so everything is on the ports that it really has.
+
+mod lab;
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use lab::agent::check;
+use lab::machine::{Machine, packages};
+use lab::standin::{Behaviour, StandIn, primary, replica};
+use lab::{PATIENCE, await_that};
+
+const READY: &str = "READY UP # primary timeline 3\n";
+const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5555);
+
+/// Each test on each release.
+macro_rules! on_each_release {
+    ($($test:ident: $boot:ident,)*) => {
+        mod bookworm {
+            $(#[test] fn $test() { if let Some(machine) = super::Machine::$boot("bookworm") { super::$test(&machine) } })*
+        }
+        mod trixie {
+            $(#[test] fn $test() { if let Some(machine) = super::Machine::$boot("trixie") { super::$test(&machine) } })*
+        }
+    };
+}
+
+on_each_release! {
+    the_package_comes_and_goes: boot,
+    the_demo_runs_with_what_the_release_has: boot,
+    the_units_are_hardened_and_all_works_under_it: with_agent,
+    the_journal_has_an_entry_for_each_change_and_the_status_line_the_counts: with_agent,
+    restarts_and_an_upgrade_lose_no_check: with_agent,
+    a_kill_loses_only_the_checks_in_hand: with_agent,
+    a_program_that_crashes_at_once_does_not_cost_the_port: with_agent,
+    the_watchdog_replaces_a_loop_that_stopped: with_agent,
+    one_process_for_each_check: with_agent,
+    a_second_view_joins_as_documented: with_agent,
+    only_the_haproxies_are_let_in: with_agent,
+}
+
+fn patroni(machine: &Machine, behaviour: Behaviour) -> StandIn {
+    machine.inside(|| StandIn::at("127.0.0.1:8008", behaviour))
+}
+
+fn set(machine: &Machine, settings: &str) {
+    fs::write(machine.path("/etc/default/patroni-check"), settings).unwrap();
+}
+
+/// A deadline that no machine is too slow for.
+fn set_patient(machine: &Machine) {
+    set(machine, "PATRONI_CHECK_DEADLINE=30s\n");
+    machine.sh("systemctl try-restart patroni-check.service");
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, PartialEq)]
+enum Outcome {
+    Refused,
+    Unanswered,
+    Answered(String),
+}
+
+fn try_check(address: SocketAddr) -> Outcome {
+    let Ok(mut stream) = TcpStream::connect(address) else { return Outcome::Refused };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reply = String::new();
+    match stream.read_to_string(&mut reply) {
+        Ok(_) if !reply.is_empty() => Outcome::Answered(reply),
+        _ => Outcome::Unanswered,
+    }
+}
+
+/// Four clients that check all the while that something is done. Gives what their checks came to.
+fn checking(machine: &Machine, work: impl FnOnce() + Send) -> Vec<Outcome> {
+    let done = AtomicBool::new(false);
+    machine.inside(|| {
+        thread::scope(|scope| {
+            let client = || {
+                let mut outcomes = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    outcomes.push(try_check(PORT));
+                    thread::sleep(Duration::from_millis(10));
+                }
+                outcomes
+            };
+            let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+            let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            done.store(true, Ordering::Relaxed);
+            let outcomes = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+            worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            outcomes
+        })
+    })
+}
+
+fn count(outcomes: &[Outcome], wanted: &Outcome) -> usize {
+    outcomes.iter().filter(|outcome| *outcome == wanted).count()
+}
+
+fn report(machine: &Machine, what: &str, outcomes: &[Outcome]) {
+    let (refused, unanswered) = (count(outcomes, &Outcome::Refused), count(outcomes, &Outcome::Unanswered));
+    let version = machine.sh("systemctl --version | head -n 1");
+    println!("{version}: {what}: {} checks, {refused} refused, {unanswered} unanswered", outcomes.len());
+}
+
+fn the_package_comes_and_goes(machine: &Machine) {
+    let state = |unit: &str| {
+        let output = machine.try_sh(&format!("systemctl is-enabled {unit}; systemctl is-active {unit}"));
+        String::from_utf8_lossy(&output.stdout).trim().replace('\n', " ")
+    };
+    machine.install(&packages().first);
+    assert_eq!(machine.sh("patroni-check"), "MAINT DOWN # patroni: connection refused");
+    // Nothing is enabled by surprise.
+    assert_eq!(state("patroni-check.socket"), "disabled inactive");
+    assert_eq!(state("patroni-check-replica.socket"), "disabled inactive");
+    let lint = machine.sh("cd /root && lintian --allow-root --fail-on none --tag-display-limit 0 package.deb 2>&1");
+    let lint: Vec<_> = lint.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:")).collect();
+    assert_eq!(lint, [""; 0]);
+    for unit in
+        ["patroni-check.socket", "patroni-check-replica.socket", "patroni-check.service", "patroni-check@x.service"]
+    {
+        assert_eq!(machine.sh(&format!("systemd-analyze verify --man=no --recursive-errors=no {unit} 2>&1")), "");
+    }
+    machine.sh("systemctl enable --now patroni-check.socket");
+    let patroni = patroni(machine, primary());
+    machine.inside(|| await_that("READY", || check(PORT) == READY));
+    // Settings survive an upgrade.
+    set(machine, "PATRONI_CHECK_WORDS=plain\n");
+    machine.install(&packages().next);
+    machine.inside(|| await_that("READY in plain words", || check(PORT) == "READY\n"));
+    assert_eq!(state("patroni-check.socket"), "enabled active");
+    machine.sh("apt-get remove -y -q patroni-check");
+    machine.inside(|| assert_eq!(try_check(PORT), Outcome::Refused));
+    machine.sh("test -e /etc/default/patroni-check");
+    machine.sh("apt-get purge -y -q patroni-check");
+    machine.sh("! test -e /etc/default/patroni-check");
+    machine.sh("! find /etc/systemd /usr -name '*patroni-check*' | grep .");
+    assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
+    drop(patroni);
+}
+
+fn the_demo_runs_with_what_the_release_has(machine: &Machine) {
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_patroni-check"));
+    for (file, to) in [(built.to_owned(), "patroni-check"), (built.parent().unwrap().join("examples/demo"), "demo")] {
+        let to = machine.path(&format!("/root/{to}"));
+        fs::copy(file, &to).unwrap();
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = machine.sh("/root/demo /root/patroni-check 30 2>&1");
+    assert!(output.contains("after the switchover"), "{output}");
+}
+
+fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
+    for unit in ["patroni-check.service", "patroni-check@x.service"] {
+        let score = machine.sh(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
+        println!("{}: {score}", machine.sh("systemctl --version | head -n 1"));
+        let number = score.split("service: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        assert!(number.parse::<f64>().unwrap() <= 1.0, "{score}");
+    }
+    let _patroni = patroni(machine, primary());
+    let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
+    let url = |url: &str| {
+        set(machine, &format!("PATRONI_CHECK_DEADLINE=30s\nPATRONI_CHECK_PATRONI={url}\n"));
+        machine.sh("systemctl restart patroni-check.service");
+        machine.inside(|| check(PORT))
+    };
+    fs::write(machine.path("/etc/hosts"), "127.0.0.1 patroni.example\n::1 six.example\n").unwrap();
+    for good in ["http://localhost:8008", "http://localhost:8009", "http://[::1]:8009"] {
+        assert_eq!(url(good), READY, "{good}");
+    }
+    for named in ["http://patroni.example:8008", "http://six.example:8009"] {
+        assert_eq!(url(named), READY, "{named}");
+    }
+    machine.sh("mkdir /root/tls; cd /root/tls; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' >primary; \
+         printf '{\"state\": \"running\", \"role\": \"primary\", \"timeline\": 3}' >>primary; \
+         openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out /etc/patroni.pem -days 2 -subj /CN=patroni \
+             -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:patroni.example; \
+         systemd-run --working-directory=/root/tls \
+             openssl s_server -accept 8443 -cert /etc/patroni.pem -key key.pem -HTTP");
+    let https = "https://patroni.example:8443";
+    machine.inside(|| await_that("a TLS server", || TcpStream::connect("127.0.0.1:8443").is_ok()));
+    assert_eq!(url(&format!("{https}\nPATRONI_CHECK_CACERT=/etc/patroni.pem")), READY);
+    assert!(url(https).starts_with("MAINT DOWN # patroni: TLS: "), "without the authority");
+    // Nothing is reached from there but what is allowed.
+    set(machine, "PATRONI_CHECK_PATRONI=http://127.0.0.1:8008\n");
+    fs::create_dir_all(machine.path("/etc/systemd/system/patroni-check.service.d")).unwrap();
+    let drop_in = machine.path("/etc/systemd/system/patroni-check.service.d/patroni.conf");
+    for (allowed, reply) in [("::1", "MAINT DOWN # patroni: no "), ("127.0.0.1", READY)] {
+        fs::write(&drop_in, format!("[Service]\nIPAddressAllow=\nIPAddressAllow={allowed}\n")).unwrap();
+        machine.sh("systemctl daemon-reload; systemctl restart patroni-check.service");
+        machine.inside(|| await_that(reply, || check(PORT).starts_with(reply)));
+    }
+}
+
+fn the_journal_has_an_entry_for_each_change_and_the_status_line_the_counts(machine: &Machine) {
+    set_patient(machine);
+    let patroni = patroni(machine, primary());
+    machine.inside(|| {
+        for (behaviour, word) in [(primary(), "READY"), (replica(), "MAINT")] {
+            patroni.now(behaviour);
+            await_that(word, || check(PORT).starts_with(word));
+            (0..5).for_each(|_| assert!(check(PORT).starts_with(word)));
+        }
+    });
+    let entries = |filter: &str| machine.sh(&format!("journalctl -q --no-pager -o cat _COMM=patroni-check {filter}"));
+    assert_eq!(entries(""), "/primary -> READY UP # primary timeline 3\n/primary -> MAINT UP # replica timeline 3");
+    let fields = "PATRONI_CHECK_ENDPOINT=/primary PATRONI_CHECK_VERDICT=standby PATRONI_CHECK_STATUS=503 \
+                  PATRONI_CHECK_ROLE=replica PATRONI_CHECK_STATE=running";
+    assert_eq!(entries(fields), "/primary -> MAINT UP # replica timeline 3");
+    let fields = "'PATRONI_CHECK_REPLY=MAINT UP # replica timeline 3' 'PATRONI_CHECK_REASON=replica timeline 3'";
+    assert_eq!(entries(fields), "/primary -> MAINT UP # replica timeline 3");
+    await_that("the counts in the status line", || {
+        let status = machine.sh("systemctl show -P StatusText patroni-check.service");
+        let (said, counts) = status.split_once(" (").unwrap();
+        assert_eq!(said, "/primary: MAINT UP # replica timeline 3");
+        counts.split(' ').next().unwrap().parse::<u32>().unwrap() >= 10
+    });
+}
+
+fn restarts_and_an_upgrade_lose_no_check(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    let outcomes = checking(machine, || {
+        for _ in 0..200 {
+            machine.sh("systemctl restart patroni-check.service");
+        }
+        machine.install(&packages().next);
+    });
+    report(machine, "200 restarts and an upgrade", &outcomes);
+    assert!(outcomes.len() > 200);
+    assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
+    assert_eq!(machine.sh("dpkg-query -Wf '${Version}' patroni-check").rsplit('-').next(), Some("2"));
+}
+
+fn a_kill_loses_only_the_checks_in_hand(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    let outcomes = checking(machine, || {
+        for _ in 0..50 {
+            let pid = || machine.sh("systemctl show -P MainPID patroni-check.service");
+            await_that("a running service", || pid() != "0");
+            let before = pid();
+            machine.sh("systemctl kill -s KILL --kill-who=main patroni-check.service");
+            await_that("a new process", || !["0", &before].contains(&pid().as_str()));
+        }
+    });
+    report(machine, "50 kills", &outcomes);
+    assert_eq!(count(&outcomes, &Outcome::Refused), 0);
+    // Each of four clients had at most one check in hand.
+    assert!(count(&outcomes, &Outcome::Unanswered) <= 4 * 50);
+    let answered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Answered(_))).count();
+    assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), answered);
+    machine.inside(|| assert_eq!(check(PORT), READY));
+}
+
+fn a_program_that_crashes_at_once_does_not_cost_the_port(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    let units =
+        || machine.sh("systemctl list-units --all --no-legend 'patroni-check*' | wc -l").parse::<usize>().unwrap();
+    for accept in [false, true] {
+        if accept {
+            accept_yes(machine);
+        }
+        machine.sh("mv /usr/bin/patroni-check /root/good; cp /bin/false /usr/bin/patroni-check");
+        machine.try_sh("systemctl kill -s KILL 'patroni-check.service'");
+        let start = Instant::now();
+        machine.inside(|| {
+            while start.elapsed() < Duration::from_secs(120) {
+                // Nobody answers, so nobody can be waited for.
+                let stream = TcpStream::connect(PORT).expect("the port is open all the time");
+                thread::sleep(Duration::from_millis(50));
+                drop(stream);
+            }
+        });
+        assert!(units() < 20, "{}", machine.sh("systemctl list-units --all 'patroni-check*'"));
+        assert_eq!(machine.sh("systemctl is-active patroni-check.socket"), "active");
+        machine.sh("mv /root/good /usr/bin/patroni-check");
+        machine.inside(|| {
+            await_that("READY, without anybody's help", || try_check(PORT) == Outcome::Answered(READY.into()))
+        });
+    }
+}
+
+fn the_watchdog_replaces_a_loop_that_stopped(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    let outcomes = checking(machine, || {
+        let pid = machine.sh("systemctl show -P MainPID patroni-check.service");
+        machine.sh(&format!("kill -STOP {pid}"));
+        await_that("another process", || {
+            !["0", &pid].contains(&machine.sh("systemctl show -P MainPID patroni-check.service").as_str())
+        });
+    });
+    report(machine, "a stopped loop", &outcomes);
+    assert_eq!(count(&outcomes, &Outcome::Refused), 0);
+    assert!(count(&outcomes, &Outcome::Unanswered) <= 4);
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    machine.sh("journalctl -q --no-pager -u patroni-check.service | grep -qi watchdog");
+}
+
+/// As the README says.
+fn accept_yes(machine: &Machine) {
+    machine.sh("systemctl stop patroni-check.socket patroni-check.service");
+    machine.sh("install -D -m 644 /usr/share/doc/patroni-check/examples/accept-yes.conf \
+         /etc/systemd/system/patroni-check.socket.d/accept-yes.conf");
+    machine.sh("systemctl daemon-reload; systemctl start patroni-check.socket");
+}
+
+fn one_process_for_each_check(machine: &Machine) {
+    set_patient(machine);
+    let patroni = patroni(machine, primary());
+    accept_yes(machine);
+    let entries = || machine.sh("journalctl -q --no-pager | wc -l").parse::<usize>().unwrap();
+    let before = entries();
+    // More at once than MaxConnections= closes some unanswered; what trips the trigger limit would close the port.
+    let (answered, start) = (AtomicUsize::new(0), Instant::now());
+    machine.inside(|| {
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        match try_check(PORT) {
+                            Outcome::Answered(reply) => {
+                                assert_eq!(reply, READY);
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Outcome::Unanswered => {}
+                            Outcome::Refused => panic!("refused"),
+                        }
+                    }
+                });
+            }
+        });
+    });
+    let answered = answered.into_inner();
+    println!("Accept=yes: 1000 checks in {:?}, {answered} answered", start.elapsed());
+    assert!(answered > 0);
+    assert!(patroni.most_in_flight() <= 3, "{} of our requests at once", patroni.most_in_flight());
+    let written = entries() - before;
+    println!("Accept=yes: {written} journal entries for {answered} answered checks");
+    assert_eq!(machine.sh("systemctl is-active patroni-check.socket"), "active");
+    machine.inside(|| await_that("an answer after it", || try_check(PORT) == Outcome::Answered(READY.into())));
+    // And back.
+    machine.sh("systemctl stop patroni-check.socket; rm /etc/systemd/system/patroni-check.socket.d/accept-yes.conf");
+    machine.sh("systemctl daemon-reload; systemctl start patroni-check.socket");
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    assert_eq!(machine.sh("systemctl is-active patroni-check.service"), "active");
+}
+
+fn a_second_view_joins_as_documented(machine: &Machine) {
+    set_patient(machine);
+    let patroni = patroni(machine, primary());
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    machine.sh("systemctl stop patroni-check.socket patroni-check.service");
+    machine.sh("systemctl enable --now patroni-check.socket patroni-check-replica.socket");
+    let second = SocketAddr::from(([127, 0, 0, 1], 5556));
+    machine.inside(|| {
+        assert_eq!(check(PORT), READY);
+        check(second);
+    });
+    assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /replica HTTP/1.1"));
+    assert_eq!(machine.sh("pgrep -c patroni-check"), "1");
+}
+
+fn only_the_haproxies_are_let_in(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    fs::create_dir(machine.path("/etc/systemd/system/patroni-check.socket.d")).unwrap();
+    let drop_in = "[Socket]\nIPAddressDeny=any\nIPAddressAllow=127.0.0.1\n";
+    fs::write(machine.path("/etc/systemd/system/patroni-check.socket.d/haproxies.conf"), drop_in).unwrap();
+    machine.sh("systemctl daemon-reload; systemctl restart patroni-check.socket");
+    machine.inside(|| {
+        assert_eq!(check(PORT), READY);
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        other.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+        other.connect_timeout(&PORT.into(), Duration::from_secs(2)).expect_err("another address is not let in");
+    });
+}
