@@ -78,6 +78,9 @@ install:
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
 	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md
-	install -D -m 644 systemd/accept-yes.conf $(DESTDIR)$(DOCDIR)/accept-yes.conf
+	install -D -m 644 systemd/accept-yes.conf $(DESTDIR)$(DOCDIR)/examples/accept-yes.conf
+	install -D -m 644 man/patroni-check.8 $(DESTDIR)$(PREFIX)/share/man/man8/patroni-check.8
+	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
+	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
 .PHONY: build deb demo install rpm test toolchain

@@ -7,7 +7,7 @@ mod lab;
 
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -161,6 +161,27 @@ fn the_demo_runs_with_what_the_release_has(machine: &Machine) {
     assert!(output.contains("after the switchover"), "{output}");
 }
 
+/// Says 127.0.0.1 to every question for an A record, and that there is nothing to all others (RFC 1035, 4.1).
+fn name_server() {
+    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            let name = buffer[12..length].iter().position(|byte| *byte == 0).unwrap();
+            let question_end = 12 + name + 5;
+            let is_a = buffer[question_end - 3] == 1;
+            let mut answer = buffer[..question_end].to_vec();
+            // A response without error; one question, one answer or none, nothing else.
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                // The name of the question, A, IN, a minute, four bytes.
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            socket.send_to(&answer, client).unwrap();
+        }
+    });
+}
+
 fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     for unit in ["patroni-check.service", "patroni-check@x.service"] {
         let score = machine.sh(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
@@ -182,6 +203,9 @@ fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     for named in ["http://patroni.example:8008", "http://six.example:8009"] {
         assert_eq!(url(named), READY, "{named}");
     }
+    machine.inside(name_server);
+    fs::write(machine.path("/etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+    assert_eq!(url("http://only-in-the-dns.example:8008"), READY);
     machine.sh("mkdir /root/tls; cd /root/tls; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' >primary; \
          printf '{\"state\": \"running\", \"role\": \"primary\", \"timeline\": 3}' >>primary; \
          openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out /etc/patroni.pem -days 2 -subj /CN=patroni \

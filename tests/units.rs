@@ -1,4 +1,5 @@
-//! The installed files: units that systemd takes without a complaint, pointing at the program where it was installed.
+//! The installed files: units that systemd takes without a complaint, pointing at the program where it was installed, and
+//! packages that hold them. What happens when they are installed is in machines.rs.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +40,8 @@ fn systemd_has_nothing_to_say_against_the_units() {
     // With the drop-in it is another unit.
     let drop_in = units.join("patroni-check.socket.d");
     fs::create_dir(&drop_in).unwrap();
-    fs::copy(root.path().join("usr/share/doc/patroni-check/accept-yes.conf"), drop_in.join("accept-yes.conf")).unwrap();
+    fs::copy(root.path().join("usr/share/doc/patroni-check/examples/accept-yes.conf"), drop_in.join("accept-yes.conf"))
+        .unwrap();
     assert_eq!(verify("patroni-check.socket"), "");
     // That the command would tell.
     fs::write(drop_in.join("wrong.conf"), "[Socket]\nAccept=perhaps\n").unwrap();
@@ -55,4 +57,51 @@ fn a_prefix_is_heeded_in_the_units() {
         assert!(text.contains("\nExecStart=/opt/pc/bin/patroni-check\n"), "{text}");
     }
     assert!(root.path().join("opt/pc/bin/patroni-check").exists());
+}
+
+#[test]
+fn settings_that_are_there_are_kept() {
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/usr");
+    let settings = root.path().join("etc/default/patroni-check");
+    fs::write(&settings, "PATRONI_CHECK_WORDS=plain\n").unwrap();
+    install(root.path(), "/usr");
+    assert_eq!(fs::read_to_string(settings).unwrap(), "PATRONI_CHECK_WORDS=plain\n");
+}
+
+/// A setting without its line in the file would be hard to find.
+#[test]
+fn the_settings_file_has_a_line_for_every_option() {
+    let help = Command::new(env!("CARGO_BIN_EXE_patroni-check")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let options = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next());
+    let options: Vec<_> = options.collect();
+    assert!(options.len() > 10, "{help}");
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/patroni-check.8")).unwrap();
+    for option in options {
+        let variable = format!("\n#PATRONI_CHECK_{}=", option.to_uppercase().replace('-', "_"));
+        assert!(include_str!("../systemd/default").contains(&variable), "{variable}");
+        assert!(include_str!("../README.md").contains(&format!("`--{option}")), "--{option}");
+        assert!(manual.contains(&format!("\\-\\-{}", option.replace('-', "\\-"))), "--{option}");
+    }
+}
+
+#[test]
+fn the_rpm_holds_the_same_and_keeps_settings() {
+    let mut make = Command::new("make");
+    assert!(make.arg("rpm").current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap().status.success());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/generate-rpm");
+    let package = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    let query = |what: &str| {
+        let output = Command::new("rpm").arg(what).arg("-p").arg(&package).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/usr");
+    let list = Command::new("find").args([".", "-type", "f", "-not", "-path", "./build/*"]).current_dir(&root).output();
+    for file in String::from_utf8(list.unwrap().stdout).unwrap().lines() {
+        let file = file.trim_start_matches('.');
+        assert!(query("-ql").lines().any(|line| line == file), "{file}");
+    }
+    assert_eq!(query("-qc"), "/etc/default/patroni-check\n");
 }
