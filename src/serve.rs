@@ -27,7 +27,7 @@ const OPEN: usize = 4096;
 const RESERVED: usize = 32;
 const RESERVED_A_VIEW: usize = 8;
 
-/// Accepted in one turn, so that deadlines and the watchdog get theirs in a flood.
+/// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get theirs in a flood.
 const BATCH: usize = 256;
 
 /// The pause after accepting failed, mostly for want of descriptors.
@@ -173,8 +173,8 @@ impl Responder {
             return;
         }
         self.stalled = None;
-        let mut batch = BATCH;
         for index in 0..self.listeners.len() {
+            let mut batch = BATCH;
             while self.listeners[index].ready && batch > 0 {
                 batch -= 1;
                 if self.open() >= self.room && !self.lingering.dismiss_oldest() {
