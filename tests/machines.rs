@@ -346,6 +346,8 @@ fn accept_yes(machine: &Machine) {
 fn one_process_for_each_check(machine: &Machine) {
     set_patient(machine);
     let patroni = patroni(machine, primary());
+    // Long enough for requests to meet there.
+    patroni.delay(Duration::from_millis(200));
     accept_yes(machine);
     let entries = || machine.sh("journalctl -q --no-pager | wc -l").parse::<usize>().unwrap();
     let before = entries();
