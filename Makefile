@@ -37,7 +37,7 @@ demo: toolchain
 ifeq ($(shell id -u),0)
 BOOTED =
 else
-BOOTED = -- --skip bookworm:: --skip trixie::
+BOOTED = -- --skip ::bookworm --skip ::trixie
 endif
 
 test:

@@ -23,15 +23,15 @@ use lab::{PATIENCE, await_that};
 const READY: &str = "READY UP # primary timeline 3\n";
 const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5555);
 
-/// Each test on each release.
+/// Each test on each release, the releases next to each other in the order in which tests are run: a machine of the one
+/// can be booted while the other is at work.
 macro_rules! on_each_release {
     ($($test:ident: $boot:ident,)*) => {
-        mod bookworm {
-            $(#[test] fn $test() { if let Some(machine) = super::Machine::$boot("bookworm") { super::$test(&machine) } })*
-        }
-        mod trixie {
-            $(#[test] fn $test() { if let Some(machine) = super::Machine::$boot("trixie") { super::$test(&machine) } })*
-        }
+        $(mod $test {
+            use super::{Machine, $test as test};
+            #[test] fn bookworm() { if let Some(machine) = Machine::$boot("bookworm") { test(&machine) } }
+            #[test] fn trixie() { if let Some(machine) = Machine::$boot("trixie") { test(&machine) } }
+        })*
     };
 }
 

@@ -29,7 +29,10 @@ impl Machine {
             return None;
         }
         let is_root = rustix::process::geteuid().is_root();
-        assert!(is_root, "a machine can be booted by root only: sudo make test (or leave them out: --skip {release})");
+        assert!(
+            is_root,
+            "a machine can be booted by root only: sudo make test (or leave them out: --skip ::{release})"
+        );
         let (_, alone) = BOXES.iter().find(|(name, _)| *name == release).expect("a release that has a box");
         let alone = alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let output = tests_box(&["up", release]);
