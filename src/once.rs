@@ -22,6 +22,8 @@ pub fn answer(
     options: &Options,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let Some(reply) = ask(endpoint, options)? else { return Ok(()) };
+    // Whoever accepted it may have left it so, and then nothing below would wait for the client.
+    connection.set_nonblocking(false)?;
     let leave = Instant::now() + options.limits().deadline;
     if connection.write_all(reply.as_bytes()).is_ok() && connection.shutdown(Shutdown::Write).is_ok() {
         // A close with input unread would send a reset, which could overtake the answer.
