@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Process;
 
 pub struct Haproxy {
-    process: Process,
+    _process: Process,
     socket: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Haproxy {
             assert!(process.try_wait().is_none(), "HAProxy has ended:\n{}", process.output());
             UnixStream::connect(&socket).is_ok()
         });
-        Ok(Haproxy { process, socket })
+        Ok(Haproxy { _process: process, socket })
     }
 
     /// Runs a command on the stats socket.
@@ -69,10 +69,6 @@ impl Haproxy {
     /// Its status in one word or a few: `UP`, `DOWN (agent)`, `MAINT`.
     pub fn status(&self, backend: &str, server: &str) -> Result<String, Box<dyn Error>> {
         Ok(self.server(backend, server)?["status"].clone())
-    }
-
-    pub fn output(&self) -> String {
-        self.process.output()
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ struct State {
     delay: Mutex<Duration>,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
-    requests: Mutex<Vec<(Instant, String)>>,
+    requests: Mutex<Vec<String>>,
 }
 
 /// The stand-in. Its thread ends with the test's process.
@@ -95,12 +95,7 @@ impl StandIn {
 
     /// The request lines so far, such as `GET /primary HTTP/1.1`.
     pub fn requests(&self) -> Vec<String> {
-        self.state.requests.lock().unwrap().iter().map(|(_, line)| line.clone()).collect()
-    }
-
-    /// When each of them came.
-    pub fn times(&self) -> Vec<Instant> {
-        self.state.requests.lock().unwrap().iter().map(|(time, _)| *time).collect()
+        self.state.requests.lock().unwrap().clone()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -122,7 +117,7 @@ fn serve(state: &State, stream: TcpStream) -> Option<()> {
     }
     let now = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
     state.most_in_flight.fetch_max(now, Ordering::SeqCst);
-    state.requests.lock().unwrap().push((Instant::now(), request.trim_end().to_owned()));
+    state.requests.lock().unwrap().push(request.trim_end().to_owned());
     let delay = *state.delay.lock().unwrap();
     thread::sleep(delay);
     let behaviour = state.behaviour.lock().unwrap();
