@@ -3,7 +3,7 @@
 mod lab;
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -91,9 +91,7 @@ listen stats
     stats uri /
 "
         );
-        let mut command = Command::new("haproxy");
-        command.stdin(Stdio::null());
-        let haproxy = Haproxy::start(command, directory.path(), &sections).unwrap();
+        let haproxy = Haproxy::start(Command::new("haproxy"), directory.path(), &sections).unwrap();
         let stack = Stack { haproxy, stats_port, patroni, _agent: agent, _postgres: postgres, _directory: directory };
         stack.await_status("UP");
         stack
@@ -245,9 +243,7 @@ fn with_the_recommended_lines_nothing_is_up_before_the_agent_has_spoken() {
     let directory = TempDir::new().unwrap();
     // Nobody answers on the agent's port.
     let block = block.replace("agent-port 5555", &format!("agent-port {}", any_port())).replace("bind :5000", "");
-    let mut command = Command::new("haproxy");
-    command.stdin(Stdio::null());
-    let haproxy = Haproxy::start(command, directory.path(), &format!("{DEFAULTS}\n{block}")).unwrap();
+    let haproxy = Haproxy::start(Command::new("haproxy"), directory.path(), &format!("{DEFAULTS}\n{block}")).unwrap();
     for server in ["db1", "db2"] {
         assert_eq!(haproxy.status("postgres_read_write", server).unwrap(), "MAINT");
     }

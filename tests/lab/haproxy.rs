@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Haproxy {
         let configuration = directory.join("haproxy.cfg");
         let global = format!("global\n    stats socket {} mode 666 level admin\n\n", socket.display());
         fs::write(&configuration, global + sections)?;
-        command.arg("-db").arg("-f").arg(&configuration);
+        command.arg("-db").arg("-f").arg(&configuration).stdin(Stdio::null());
         let mut process = Process::start(&mut command, &directory.join("haproxy.log"))?;
         super::await_that("HAProxy's stats socket", || {
             assert!(process.try_wait().is_none(), "HAProxy has ended:\n{}", process.output());
