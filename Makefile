@@ -1,5 +1,7 @@
 # make            build
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
+# make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
+#                 FAULTS='switchover partition' for these alone, OUT=target/faults
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
@@ -13,6 +15,10 @@ UNITS = patroni-check.socket patroni-check-replica.socket patroni-check.service 
 
 # How long the demo runs; for ever without it.
 DEMO_SECONDS ?=
+
+# Which faults; all without it. Where the table and the plot go.
+FAULTS ?=
+OUT ?= target/faults
 
 TARGET = target
 
@@ -33,6 +39,11 @@ demo: toolchain
 	@cargo build --release --locked --example demo --bin patroni-check
 	@target/release/examples/demo target/release/patroni-check $(DEMO_SECONDS)
 
+faults: toolchain
+	@tests/install-packages $(STACK) iproute2
+	@cargo build --release --locked --example faults --bin patroni-check
+	@target/release/examples/faults target/release/patroni-check $(OUT) $(FAULTS)
+
 # The booted Debians need root.
 ifeq ($(shell id -u),0)
 BOOTED =
@@ -42,7 +53,7 @@ endif
 
 test:
 	@tests/install-toolchain fmt clippy
-	@tests/install-packages $(STACK) debootstrap systemd-container rpm
+	@tests/install-packages $(STACK) debootstrap iproute2 python3-pip rpm systemd-container
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
@@ -83,4 +94,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: build deb demo install rpm test toolchain
+.PHONY: build deb demo faults install rpm test toolchain

@@ -60,7 +60,7 @@ pub struct Options {
     on_standby: Option<OnStandby>,
 
     /// Answer each check within this
-    #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "500ms")]
+    #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "200ms")]
     #[arg(value_parser = humantime::parse_duration)]
     deadline: Duration,
 

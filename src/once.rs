@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use crate::cli::Options;
 use crate::endpoint::Endpoint;
-use crate::verdict::{NoAnswer, Verdict, judge};
+use crate::verdict::{NoNews, Verdict, judge};
 
 /// Answers the one check of this connection. There is no earlier verdict that could stand, so silence is a failure.
 ///
@@ -61,7 +61,7 @@ fn ask(endpoint: &Endpoint, options: &Options) -> Result<Option<String>, Box<dyn
     let asked = endpoint.clone();
     // On a thread, because a name lookup can't be given a deadline. It ends with the program.
     thread::Builder::new().spawn(move || found.send(judge(&asked, &patroni.get(&asked))))?;
-    let late = || Err(NoAnswer(format!("patroni: no answer within {deadline:?}")));
+    let late = || Err(NoNews::NoAnswer(format!("patroni: no answer within {deadline:?}")));
     let verdict = finding.recv_timeout(deadline).unwrap_or_else(|_| late()).unwrap_or_else(Verdict::from);
     Ok(vocabulary.reply(&verdict))
 }

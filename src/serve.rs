@@ -17,7 +17,7 @@ use crate::linger::Lingering;
 use crate::patroni::{Observation, Patroni};
 use crate::reply::Vocabulary;
 use crate::supervise::{Change, Supervisor};
-use crate::verdict::{NoAnswer, Verdict, judge};
+use crate::verdict::{NoNews, Verdict, judge};
 use crate::view::View;
 
 /// Sockets open at once, waiting or lingering; those who come then wait in the listener's backlog.
@@ -37,7 +37,7 @@ const WAKER: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
 /// What a view's thread found: which view, what Patroni said, what that means.
-type Found = (usize, Observation, Result<Verdict, NoAnswer>);
+type Found = (usize, Observation, Result<Verdict, NoNews>);
 
 struct Listener {
     socket: TcpListener,

@@ -17,29 +17,36 @@ pub enum Verdict {
     Fail(String),
 }
 
-/// No answer is not news: nothing was learnt about the node, and this is why. An earlier verdict may stand for a while.
+/// Nothing was learnt about the node. An earlier verdict may stand for a while; without one this becomes the verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoAnswer(
-    /// The reason, in the words that `Verdict::Fail` would use.
-    pub String,
-);
+pub enum NoNews {
+    /// Patroni did not answer, for this reason.
+    NoAnswer(String),
+    /// A primary without the leader lock. That is news, unless Patroni was silent just before: then it may have been
+    /// started anew, and not have looked at its lock yet (`ha.py`, `is_leader`).
+    NoLock(String),
+}
 
-impl From<NoAnswer> for Verdict {
-    fn from(NoAnswer(why): NoAnswer) -> Self {
-        Verdict::Fail(why)
+impl From<NoNews> for Verdict {
+    fn from(no_news: NoNews) -> Self {
+        match no_news {
+            NoNews::NoAnswer(why) => Verdict::Fail(why),
+            NoNews::NoLock(why) => Verdict::StandBy(why),
+        }
     }
 }
 
 /// Judges an observation.
 ///
 /// # Errors
-/// [`NoAnswer`] where Patroni did not answer, or answered that its own query failed (`unknown`), which a crash of
-/// Postgres causes, and so does an overloaded primary.
-pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, NoAnswer> {
+/// [`NoNews::NoAnswer`] where Patroni did not answer, or answered that its own query failed (`unknown`), which a crash of
+/// Postgres causes, and so does an overloaded primary; [`NoNews::NoLock`] for a primary without the lock.
+pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, NoNews> {
+    let silence = |why: String| Err(NoNews::NoAnswer(why));
     let fail = |why: String| Ok(Verdict::Fail(why));
     let Answer { status, body } = match observation {
         Ok(answer) => answer,
-        Err(Failure::NoAnswer(why)) => return Err(NoAnswer(format!("patroni: {why}"))),
+        Err(Failure::NoAnswer(why)) => return silence(format!("patroni: {why}")),
         Err(Failure::NotHttp(why)) => return fail(format!("patroni: {why}")),
     };
     let node = match (status, endpoint.kind(), body) {
@@ -49,7 +56,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, 
         (200 | 503, _, Body::Node(node)) => node,
         (200 | 503, _, Body::Unreadable(why)) => return fail(format!("patroni: {why}")),
         // Patroni sends head and body in two writes.
-        (200 | 503, _, Body::Empty) => return Err(NoAnswer("patroni: answer cut short".into())),
+        (200 | 503, _, Body::Empty) => return silence("patroni: answer cut short".into()),
         (other, _, _) => return fail(format!("patroni: status {other}")),
     };
     if let Some(version) = too_old(endpoint, node) {
@@ -58,8 +65,11 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, 
     }
     match node.state.as_str() {
         "running" if *status == 200 && role_fits(endpoint, node) => Ok(Verdict::Serve(describe(node))),
+        "running" if lacks_lock(endpoint, node) => {
+            Err(NoNews::NoLock(format!("{} without the leader lock", node.role.replace('_', " "))))
+        }
         "running" => Ok(Verdict::StandBy(stand_by(endpoint, node))),
-        "unknown" => Err(NoAnswer("postgres: state unknown".into())),
+        "unknown" => silence("postgres: state unknown".into()),
         other => fail(format!("postgres: {other}")),
     }
 }
@@ -104,10 +114,18 @@ fn describe(node: &Node) -> String {
     text
 }
 
+/// Whether a node that is not to serve has the role of one that holds the lock.
+fn lacks_lock(endpoint: &Endpoint, node: &Node) -> bool {
+    match endpoint.kind() {
+        Kind::Primary | Kind::Leader => role_fits(endpoint, node),
+        Kind::StandbyLeader => node.role == "standby_leader",
+        Kind::Reads | Kind::Health | Kind::Probe => false,
+    }
+}
+
 fn stand_by(endpoint: &Endpoint, node: &Node) -> String {
     let is_primary = matches!(node.role.as_str(), "primary" | "master");
     match endpoint.kind() {
-        Kind::Primary if is_primary => format!("{} without the leader lock", node.role),
         Kind::Reads if node.tags.noloadbalance => format!("{} noloadbalance", describe(node)),
         Kind::Reads if endpoint.is_filtered() && !is_primary => format!("{} but not {endpoint}", describe(node)),
         _ => describe(node),
@@ -123,21 +141,25 @@ mod tests {
         Node { state: state.into(), role: role.into(), ..Node::default() }
     }
 
-    fn judged(endpoint: &str, status: u16, body: Body) -> Result<Verdict, NoAnswer> {
+    fn judged(endpoint: &str, status: u16, body: Body) -> Result<Verdict, NoNews> {
         judge(&endpoint.parse().unwrap(), &Ok(Answer { status, body }))
     }
 
-    fn serve(why: &str) -> Result<Verdict, NoAnswer> {
+    fn serve(why: &str) -> Result<Verdict, NoNews> {
         Ok(Verdict::Serve(why.into()))
     }
-    fn stand_by(why: &str) -> Result<Verdict, NoAnswer> {
+    fn stand_by(why: &str) -> Result<Verdict, NoNews> {
         Ok(Verdict::StandBy(why.into()))
     }
-    fn fail(why: &str) -> Result<Verdict, NoAnswer> {
+    fn fail(why: &str) -> Result<Verdict, NoNews> {
         Ok(Verdict::Fail(why.into()))
     }
-    fn none(why: &str) -> Result<Verdict, NoAnswer> {
-        Err(NoAnswer(why.into()))
+    fn none(why: &str) -> Result<Verdict, NoNews> {
+        Err(NoNews::NoAnswer(why.into()))
+    }
+
+    fn no_lock(why: &str) -> Result<Verdict, NoNews> {
+        Err(NoNews::NoLock(why.into()))
     }
 
     #[test]
@@ -149,7 +171,9 @@ mod tests {
             ("/primary", 503, "running", "replica", stand_by("replica")),
             ("/primary", 200, "running", "replica", stand_by("replica")),
             ("/primary", 200, "running", "standby_leader", stand_by("standby leader")),
-            ("/primary", 503, "running", "primary", stand_by("primary without the leader lock")),
+            ("/primary", 503, "running", "primary", no_lock("primary without the leader lock")),
+            ("/standby-leader", 503, "running", "standby_leader", no_lock("standby leader without the leader lock")),
+            ("/standby-leader", 503, "running", "replica", stand_by("replica")),
             ("/primary", 200, "running", "Primary", stand_by("Primary")),
             ("/primary", 200, "running", " primary", stand_by(" primary")),
             ("/primary", 200, "Running", "primary", fail("postgres: Running")),
@@ -245,6 +269,8 @@ mod tests {
         let primary = Node { timeline: Some(3), ..node("running", "primary") };
         assert_eq!(judged("/primary", 200, Body::Node(primary)), serve("primary timeline 3"));
         let about = || About { version: Some("4.0.6".into()) };
+        let primary = Node { patroni: about(), ..node("running", "primary") };
+        assert_eq!(judged("/leader", 503, Body::Node(primary)), no_lock("primary without the leader lock"));
         let streaming = || Node {
             timeline: Some(3),
             replication_state: Some("streaming".into()),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::verdict::{NoAnswer, Verdict};
+use crate::verdict::{NoNews, Verdict};
 
 /// How long things may take and last.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +23,12 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct View<C> {
     limits: Limits,
-    /// The newest observation: when its request began, and the reason if it was no answer.
-    latest: Option<(Instant, Option<NoAnswer>)>,
+    /// The newest observation: when its request began, and what it was if it was no news.
+    latest: Option<(Instant, Option<NoNews>)>,
     /// The newest one that was news.
     news: Option<(Instant, Verdict)>,
+    /// Patroni was silent for longer than the grace.
+    doubt: bool,
     /// When the request in flight began.
     fetch: Option<Instant>,
     /// In order of arrival.
@@ -36,15 +38,15 @@ pub struct View<C> {
 impl<C> View<C> {
     /// A view that has seen nothing yet.
     pub fn new(limits: Limits) -> Self {
-        View { limits, latest: None, news: None, fetch: None, waiting: VecDeque::new() }
+        View { limits, latest: None, news: None, doubt: false, fetch: None, waiting: VecDeque::new() }
     }
 
     /// A check arrives. It is given back with its verdict if there is one fresh enough; otherwise it waits.
     pub fn arrive(&mut self, now: Instant, check: C) -> Option<(C, Verdict)> {
-        if let Some((began, no_answer)) = &self.latest {
+        if let Some((began, no_news)) = &self.latest {
             if *began + self.limits.max_age >= now {
-                let no_answer = no_answer.clone();
-                return Some((check, self.verdict(now, no_answer)));
+                let no_news = no_news.clone();
+                return Some((check, self.verdict(now, no_news)));
             }
         }
         self.waiting.push_back((now, check));
@@ -62,17 +64,28 @@ impl<C> View<C> {
 
     /// The request in flight has ended. Gives the checks that it answers: all that had arrived when it began, and those
     /// for which it is fresh enough.
-    pub fn observed(&mut self, now: Instant, found: Result<Verdict, NoAnswer>) -> Vec<(C, Verdict)> {
+    pub fn observed(&mut self, now: Instant, found: Result<Verdict, NoNews>) -> Vec<(C, Verdict)> {
         let Some(began) = self.fetch.take() else { return Vec::new() };
-        let no_answer = match found {
+        let was_silent = matches!(self.latest, Some((_, Some(_))));
+        let found = match found {
+            Err(NoNews::NoLock(why)) if !was_silent => Ok(Verdict::StandBy(why)),
+            // The lock may have gone to another node in the silence and come back just now, and that node's agent says
+            // READY for another max-age; or the answer is as old as the silence.
+            Ok(Verdict::Serve(_)) if self.doubt => {
+                self.doubt = now > began + self.limits.grace.max(self.limits.deadline);
+                Ok(Verdict::Fail("patroni: just back from a silence; asked again".into()))
+            }
+            found => found,
+        };
+        let no_news = match found {
             Ok(verdict) => {
                 self.news = Some((began, verdict));
                 None
             }
-            Err(no_answer) => Some(no_answer),
+            Err(no_news) => Some(no_news),
         };
-        self.latest = Some((began, no_answer.clone()));
-        let verdict = self.verdict(now, no_answer);
+        self.latest = Some((began, no_news.clone()));
+        let verdict = self.verdict(now, no_news);
         let last = began + self.limits.max_age;
         self.take_waiting(|arrived| arrived <= last, &verdict)
     }
@@ -83,7 +96,8 @@ impl<C> View<C> {
             return Vec::new();
         }
         let deadline = self.limits.deadline;
-        let verdict = self.verdict(now, Some(NoAnswer(format!("patroni: no answer within {deadline:?}"))));
+        let late = NoNews::NoAnswer(format!("patroni: no answer within {deadline:?}"));
+        let verdict = self.verdict(now, Some(late));
         self.take_waiting(|arrived| arrived + deadline <= now, &verdict)
     }
 
@@ -99,11 +113,14 @@ impl<C> View<C> {
 
     /// No answer is not news: the last verdict stands until its observation is `grace` old. The leader lock of a Patroni
     /// that stopped renewing it lives longer, so nobody else can be primary yet.
-    fn verdict(&self, now: Instant, no_answer: Option<NoAnswer>) -> Verdict {
-        match (&self.news, no_answer) {
+    fn verdict(&mut self, now: Instant, no_news: Option<NoNews>) -> Verdict {
+        match (&self.news, no_news) {
             (Some((_, verdict)), None) => verdict.clone(),
             (Some((began, verdict)), Some(_)) if now < *began + self.limits.grace => verdict.clone(),
-            (_, no_answer) => no_answer.unwrap_or_else(|| NoAnswer("patroni: not asked yet".into())).into(),
+            (_, no_news) => {
+                self.doubt = true;
+                no_news.unwrap_or_else(|| NoNews::NoAnswer("patroni: not asked yet".into())).into()
+            }
         }
     }
 
@@ -134,8 +151,14 @@ mod tests {
     fn serve() -> Verdict {
         Verdict::Serve("primary".into())
     }
-    fn refused() -> NoAnswer {
-        NoAnswer("patroni: connection refused".into())
+    fn refused() -> NoNews {
+        NoNews::NoAnswer("patroni: connection refused".into())
+    }
+    fn no_lock() -> NoNews {
+        NoNews::NoLock("primary without the leader lock".into())
+    }
+    fn just_back() -> Verdict {
+        Verdict::Fail("patroni: just back from a silence; asked again".into())
     }
     fn late() -> Verdict {
         Verdict::Fail("patroni: no answer within 500ms".into())
@@ -207,19 +230,53 @@ mod tests {
         assert_eq!(view.observed(clock.at(6001), Err(refused())), [(6, refused().into())]);
     }
 
+    /// One check and one request, which takes a millisecond.
+    fn check(view: &mut View<u32>, clock: &Clock, at: u64, found: Result<Verdict, NoNews>) -> Verdict {
+        assert_eq!(view.arrive(clock.at(at), 0), None);
+        assert!(view.begin_fetch(clock.at(at)));
+        let mut answered = view.observed(clock.at(at + 1), found);
+        assert_eq!(answered.len(), 1);
+        answered.remove(0).1
+    }
+
     #[test]
     fn without_an_earlier_word_silence_counts_at_once_and_a_failure_is_news() {
         let (mut view, clock) = view();
-        view.arrive(clock.at(0), 1);
-        view.begin_fetch(clock.at(0));
-        assert_eq!(view.observed(clock.at(1), Err(refused())), [(1, refused().into())]);
-        view.arrive(clock.at(200), 2);
-        view.begin_fetch(clock.at(200));
-        assert_eq!(view.observed(clock.at(201), Ok(serve())), [(2, serve())]);
+        assert_eq!(check(&mut view, &clock, 0, Err(refused())), refused().into());
+        assert_eq!(check(&mut view, &clock, 200, Ok(serve())), just_back());
+        assert_eq!(check(&mut view, &clock, 400, Ok(serve())), serve());
         let stopping = Verdict::Fail("postgres: stopping".into());
-        view.arrive(clock.at(400), 3);
-        view.begin_fetch(clock.at(400));
-        assert_eq!(view.observed(clock.at(401), Ok(stopping.clone())), [(3, stopping)]);
+        assert_eq!(check(&mut view, &clock, 600, Ok(stopping.clone())), stopping);
+        assert_eq!(check(&mut view, &clock, 800, Ok(serve())), serve());
+    }
+
+    #[test]
+    fn a_primary_without_the_lock_is_news_unless_patroni_was_silent_just_before() {
+        let (mut view, clock) = view();
+        check(&mut view, &clock, 0, Ok(serve()));
+        assert_eq!(check(&mut view, &clock, 1000, Err(refused())), serve());
+        assert_eq!(check(&mut view, &clock, 2000, Err(no_lock())), serve());
+        assert_eq!(check(&mut view, &clock, 3000, Err(no_lock())), serve());
+        assert_eq!(check(&mut view, &clock, 5001, Err(no_lock())), no_lock().into(), "the last word is 5 s old");
+        let (mut view, clock) = self::view();
+        check(&mut view, &clock, 0, Ok(serve()));
+        assert_eq!(check(&mut view, &clock, 1000, Err(no_lock())), no_lock().into());
+        assert_eq!(check(&mut view, &clock, 2000, Err(no_lock())), no_lock().into());
+    }
+
+    #[test]
+    fn after_a_silence_longer_than_the_grace_one_yes_is_not_enough() {
+        let (mut view, clock) = view();
+        check(&mut view, &clock, 0, Ok(serve()));
+        assert_eq!(check(&mut view, &clock, 4000, Err(refused())), serve());
+        assert_eq!(check(&mut view, &clock, 4200, Ok(serve())), serve(), "a shorter one is forgotten");
+        assert_eq!(check(&mut view, &clock, 9300, Err(refused())), refused().into());
+        assert_eq!(check(&mut view, &clock, 9500, Ok(serve())), just_back());
+        assert_eq!(check(&mut view, &clock, 9700, Ok(serve())), serve());
+        // A no is believed at once.
+        check(&mut view, &clock, 20_000, Err(refused()));
+        let stand_by = Verdict::StandBy("replica".into());
+        assert_eq!(check(&mut view, &clock, 20_200, Ok(stand_by.clone())), stand_by);
     }
 
     #[test]
@@ -231,6 +288,7 @@ mod tests {
         view.observed(clock.at(29_000), Ok(serve()));
         assert_eq!(view.arrive(clock.at(29_001), 2), None, "too old to answer from");
         view.begin_fetch(clock.at(29_001));
-        assert_eq!(view.observed(clock.at(29_002), Err(refused())), [(2, refused().into())], "and to stand");
+        assert_eq!(view.observed(clock.at(29_002), Ok(serve())), [(2, just_back())], "nor does it end the doubt");
+        assert_eq!(check(&mut view, &clock, 29_200, Ok(serve())), serve());
     }
 }

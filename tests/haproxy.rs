@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use lab::agent::Agent;
-use lab::haproxy::Haproxy;
+use lab::haproxy::{Haproxy, readme};
 use lab::standin::{Behaviour, StandIn, answer, primary, replica};
 use lab::{any_port, await_some, await_that};
 
@@ -79,7 +79,7 @@ impl Stack {
         let directory = TempDir::new().unwrap();
         let stats_port = any_port();
         let backend = backend.replace("192.0.2.1:5432", &postgres.local_addr().unwrap().to_string());
-        let backend = backend.replace("agent-port 5555", &format!("agent-port {}", agent.address.port()));
+        let backend = backend.replace("port 5555", &format!("port {}", agent.address.port()));
         let backend = backend.replace("port 8008", &format!("port {}", patroni.address.port()));
         let sections = format!(
             "{DEFAULTS}
@@ -205,12 +205,6 @@ fn silence_leaves_the_server_as_it_was() {
     }
 }
 
-/// The HAProxy configurations in the README.
-fn readme() -> Vec<String> {
-    let readme = include_str!("../README.md");
-    readme.split("```haproxy\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn haproxy_takes_the_lines_of_the_readme_as_they_are() {
     assert_eq!(readme().len(), 2);
@@ -242,7 +236,7 @@ fn with_the_recommended_lines_nothing_is_up_before_the_agent_has_spoken() {
     let block = readme().into_iter().find(|block| block.contains("postgres_read_write")).unwrap();
     let directory = TempDir::new().unwrap();
     // Nobody answers on the agent's port.
-    let block = block.replace("agent-port 5555", &format!("agent-port {}", any_port())).replace("bind :5000", "");
+    let block = block.replace("port 5555", &format!("port {}", any_port())).replace("bind :5000", "");
     let haproxy = Haproxy::start(Command::new("haproxy"), directory.path(), &format!("{DEFAULTS}\n{block}")).unwrap();
     for server in ["db1", "db2"] {
         assert_eq!(haproxy.status("postgres_read_write", server).unwrap(), "MAINT");

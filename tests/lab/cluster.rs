@@ -1,16 +1,17 @@
-//! A real Patroni cluster on this machine: etcd and three members, each with its PostgreSQL, on 127.0.0.1, .2 and .3,
-//! as it would be on three hosts.
+//! A real Patroni cluster on this machine: etcd and a member for each host, with its PostgreSQL, and what can befall them.
 
 use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use ureq::Agent;
 
-use super::{Process, free_port};
+use super::host::{BRIDGE, Host};
+use super::{Process, await_some, await_that, free_port};
 
 /// Whom the cluster's programs run as: us or, as PostgreSQL refuses root, Debian's `postgres`.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,15 @@ impl Unprivileged {
     /// A command that gets a signal when we are gone, however that happened. It starts in `/`, as the user may not be able
     /// to enter our directory.
     pub fn command(self, program: &Path, last_signal: &str) -> Command {
-        let mut command = Command::new("setpriv");
+        self.setpriv(Command::new("setpriv"), program, last_signal)
+    }
+
+    /// The same in the network of a host.
+    pub fn command_on(self, host: &Host, program: &Path, last_signal: &str) -> Command {
+        self.setpriv(host.command("setpriv"), program, last_signal)
+    }
+
+    fn setpriv(self, mut command: Command, program: &Path, last_signal: &str) -> Command {
         command.args(["--pdeathsig", last_signal]);
         if self.is_root {
             command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
@@ -50,8 +59,62 @@ impl Unprivileged {
 
 pub struct Member {
     pub name: String,
+    pub host: Host,
     pub ip: IpAddr,
-    process: Process,
+    /// Its own directory: Postgres's socket, the data, the configuration.
+    pub home: PathBuf,
+    log: PathBuf,
+    /// None while Patroni is down on purpose.
+    process: Option<Process>,
+}
+
+impl Member {
+    /// Patroni's process.
+    fn patroni(&self) -> &Process {
+        self.process.as_ref().expect("Patroni was not stopped")
+    }
+
+    /// Stops Patroni in mid-word, and lets it go on.
+    pub fn signal_patroni(&self, signal: Signal) {
+        self.patroni().signal(signal);
+    }
+
+    /// Ends Patroni and not Postgres, unless the signal is one on which Patroni ends both.
+    pub fn end_patroni(&mut self, signal: Signal) {
+        let mut process = self.process.take().expect("Patroni was not stopped");
+        process.signal(signal);
+        process.wait();
+    }
+
+    pub fn configuration(&self) -> PathBuf {
+        self.home.join("patroni.yml")
+    }
+
+    /// The process id of Postgres.
+    pub fn postmaster(&self) -> Option<Pid> {
+        let file = fs::read_to_string(self.home.join("data/postmaster.pid")).ok()?;
+        Pid::from_raw(file.lines().next()?.trim().parse().ok()?)
+    }
+
+    pub fn kill_postgres(&self) -> Result<(), Box<dyn Error>> {
+        Ok(kill_process(self.postmaster().ok_or("no postmaster")?, Signal::KILL)?)
+    }
+
+    /// A connection over its socket file, which no network can cut.
+    pub fn connect(&self, port: u16) -> Result<postgres::Client, postgres::Error> {
+        let mut config = postgres::Config::new();
+        config.host_path(&self.home).port(port).user("postgres").dbname("postgres").connect(postgres::NoTls)
+    }
+
+    /// Sends a signal to the backends of Postgres that a condition on pg_stat_activity names; says to which.
+    pub fn signal_backends(&self, port: u16, which: &str, signal: Signal) -> Result<Vec<Pid>, Box<dyn Error>> {
+        let rows = self.connect(port)?.query(&format!("SELECT pid FROM pg_stat_activity WHERE {which}"), &[])?;
+        let pids: Vec<Pid> = rows.iter().filter_map(|row| Pid::from_raw(row.get(0))).collect();
+        for pid in &pids {
+            kill_process(*pid, signal)?;
+        }
+        if pids.is_empty() { Err(format!("no backend with {which}").into()) } else { Ok(pids) }
+    }
 }
 
 /// What Patroni says of a member.
@@ -75,56 +138,164 @@ pub struct Cluster {
     pub members: Vec<Member>,
     pub postgres_port: u16,
     pub patroni_port: u16,
+    user: Unprivileged,
+    patroni: PathBuf,
     http: Agent,
-    _etcd: Process,
+    etcd: Process,
+    etcd_url: String,
+    directory: PathBuf,
 }
 
 impl Cluster {
-    /// Starts etcd and the members, and does not wait for them. `patroni` is the program: Debian's, or another version.
-    pub fn start(directory: &Path, user: Unprivileged, patroni: &Path) -> Result<Self, Box<dyn Error>> {
-        let ips: Vec<IpAddr> = (1..=3).map(|n| Ipv4Addr::new(127, 0, 0, n).into()).collect();
-        let etcd_port = free_port(&ips[..1], 2379);
-        let peer_port = free_port(&ips[..1], 2380);
-        let postgres_port = free_port(&ips, 5432);
-        let patroni_port = free_port(&ips, 8008);
+    /// Starts etcd and a member on each host, and does not wait for them. `patroni` is the program: Debian's, or another
+    /// version.
+    pub fn start(
+        directory: &Path,
+        user: Unprivileged,
+        patroni: &Path,
+        hosts: Vec<Host>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let ips: Vec<IpAddr> = hosts.iter().map(|host| host.ip).collect();
+        // In networks of their own nothing is taken.
+        let choose = |wanted| if hosts[0].has_cable() { wanted } else { free_port(&ips, wanted) };
+        let etcd_ip = if hosts[0].has_cable() { BRIDGE } else { Ipv4Addr::LOCALHOST };
+        let (etcd_port, peer_port) = (choose(2379), choose(2380));
+        let (postgres_port, patroni_port) = (choose(5432), choose(8008));
 
-        let data = directory.join("etcd");
-        user.make_dir(&data)?;
-        let (client, peer) = (format!("http://127.0.0.1:{etcd_port}"), format!("http://127.0.0.1:{peer_port}"));
-        let mut command = user.command(Path::new("etcd"), "KILL");
-        command.arg("--data-dir").arg(data.join("data"));
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &format!("default={peer}")]);
-        let etcd = Process::start(&mut command, &directory.join("etcd.log"))?;
+        user.make_dir(&directory.join("etcd"))?;
+        let etcd_url = format!("http://{etcd_ip}:{etcd_port}");
+        let etcd = start_etcd(directory, user, &etcd_url, peer_port)?;
 
         let bin = postgres_bin()?;
         let mut members = Vec::new();
-        for (n, ip) in ips.into_iter().enumerate() {
+        for (n, host) in hosts.into_iter().enumerate() {
             let name = format!("member{}", n + 1);
             let home = directory.join(&name);
             user.make_dir(&home)?;
-            let configuration = home.join("patroni.yml");
+            let ip = host.ip;
+            let log = directory.join(format!("{name}.log"));
+            let member = Member { name, host, ip, home, log, process: None };
             let (api, postgres) = (SocketAddr::new(ip, patroni_port), SocketAddr::new(ip, postgres_port));
-            fs::write(&configuration, member_configuration(&name, &home, api, postgres, etcd_port, &bin))?;
-            let mut command = user.command(patroni, "TERM");
-            command.arg(&configuration);
-            let process = Process::start(&mut command, &directory.join(format!("{name}.log")))?;
-            members.push(Member { name, ip, process });
+            let etcd = SocketAddr::new(etcd_ip.into(), etcd_port);
+            fs::write(member.configuration(), member_configuration(&member, api, postgres, etcd, &bin))?;
+            members.push(member);
         }
         let config = Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).proxy(None);
         let http = Agent::new_with_config(config.http_status_as_error(false).build());
-        Ok(Cluster { members, postgres_port, patroni_port, http, _etcd: etcd })
+        let (patroni, directory) = (patroni.to_owned(), directory.to_owned());
+        let mut cluster =
+            Cluster { members, postgres_port, patroni_port, user, patroni, http, etcd, etcd_url, directory };
+        for member in 0..cluster.members.len() {
+            cluster.start_patroni(member)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts a member's Patroni; also again. Only from a thread that stays, as it ends with it (PR_SET_PDEATHSIG(2const)).
+    pub fn start_patroni(&mut self, member: usize) -> Result<(), Box<dyn Error>> {
+        let member = &mut self.members[member];
+        let mut command = self.user.command_on(&member.host, &self.patroni, "TERM");
+        member.process = Some(Process::start(command.arg(member.configuration()), &member.log)?);
+        Ok(())
+    }
+
+    pub fn stop_etcd(&mut self) {
+        self.etcd.signal(Signal::TERM);
+        self.etcd.wait();
+    }
+
+    /// Starts it again, with what it knew.
+    pub fn start_etcd(&mut self) -> Result<(), Box<dyn Error>> {
+        let peer_port = free_port(&[Ipv4Addr::LOCALHOST.into()], 2380);
+        self.etcd = start_etcd(&self.directory, self.user, &self.etcd_url, peer_port)?;
+        Ok(())
+    }
+
+    /// Changes the cluster's dynamic configuration (`PATCH /config`).
+    pub fn configure(&self, change: &serde_json::Value) -> Result<(), Box<dyn Error>> {
+        let change = change.to_string();
+        await_some("a Patroni that takes the configuration", || {
+            let member = self.primary().or(self.members.first())?;
+            let response = self.http.patch(self.url(member, "/config")).send(&change).ok()?;
+            (response.status() == 200).then_some(())
+        });
+        Ok(())
+    }
+
+    /// The number of the primary.
+    pub fn leader(&self) -> Option<usize> {
+        let primary = self.primary()?;
+        self.members.iter().position(|member| member.name == primary.name)
+    }
+
+    /// Waits until there is one primary to which all others stream. A member that can't follow any more is made anew.
+    ///
+    /// # Panics
+    /// When that does not come about.
+    pub fn heal(&self) {
+        let mut since = Instant::now();
+        await_that("a cluster with one primary to which all stream", || {
+            if self.is_whole() && self.streaming() == Some(self.members.len() - 1) {
+                return true;
+            }
+            if since.elapsed() > Duration::from_secs(20) {
+                since = Instant::now();
+                let followers = self.followers();
+                for member in &self.members {
+                    if self.primary().is_some_and(|p| p.name != member.name) && !followers.contains(&member.name) {
+                        let _ = self.http.post(self.url(member, "/reinitialize")).send(r#"{"force": true}"#);
+                    }
+                }
+            }
+            false
+        });
+    }
+
+    fn streaming(&self) -> Option<usize> {
+        self.primary()?;
+        Some(self.followers().len())
+    }
+
+    /// The names of those that stream from the primary.
+    fn followers(&self) -> Vec<String> {
+        let names = || {
+            let mut client = self.primary()?.connect(self.postgres_port).ok()?;
+            let ask = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'";
+            Some(client.query(ask, &[]).ok()?.iter().map(|row| row.get(0)).collect())
+        };
+        names().unwrap_or_default()
     }
 
     pub fn url(&self, member: &Member, path: &str) -> String {
         format!("http://{}:{}{path}", member.ip, self.patroni_port)
     }
 
+    /// The status of Patroni's answer, if there is one.
+    pub fn status(&self, member: &Member, path: &str) -> Option<u16> {
+        let mut response = self.http.get(self.url(member, path)).call().ok()?;
+        let status = response.status().as_u16();
+        // Patroni logs a traceback for an answer that is not read.
+        response.body_mut().read_to_string().ok().map(|_| status)
+    }
+
+    /// All that Patroni says of a member.
+    pub fn body(&self, member: &Member) -> Result<serde_json::Value, Box<dyn Error>> {
+        let text = self.http.get(self.url(member, "/health")).call()?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Tags a member, as in `zone: a`.
+    pub fn set_tags(&self, member: &Member, tags: &str) -> Result<(), Box<dyn Error>> {
+        let configuration = fs::read_to_string(member.configuration())?;
+        let rest: Vec<_> = configuration.lines().filter(|line| !line.starts_with("tags:")).collect();
+        fs::write(member.configuration(), format!("{}\ntags: {{{tags}}}\n", rest.join("\n")))?;
+        member.signal_patroni(Signal::HUP);
+        Ok(())
+    }
+
     /// What Patroni says of a member, if it answers.
     pub fn says(&self, member: &Member) -> Option<Says> {
-        let mut response = self.http.get(self.url(member, "/health")).call().ok()?;
-        let body: serde_json::Value = serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()?;
+        let body = self.body(member).ok()?;
         Some(Says { role: body["role"].as_str()?.to_owned(), state: body["state"].as_str()?.to_owned() })
     }
 
@@ -154,8 +325,9 @@ impl Cluster {
     /// Fails if one of the programs has ended, with the last lines of its log.
     pub fn check_alive(&mut self) -> Result<(), Box<dyn Error>> {
         for member in &mut self.members {
-            if member.process.try_wait().is_some() {
-                let log = member.process.output();
+            let Some(process) = &mut member.process else { continue };
+            if process.try_wait().is_some() {
+                let log = process.output();
                 let last: Vec<_> = log.lines().rev().take(10).collect();
                 let last: Vec<_> = last.into_iter().rev().collect();
                 return Err(format!("Patroni of {} has ended:\n{}", member.name, last.join("\n")).into());
@@ -165,23 +337,32 @@ impl Cluster {
     }
 }
 
+fn start_etcd(directory: &Path, user: Unprivileged, url: &str, peer_port: u16) -> Result<Process, Box<dyn Error>> {
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    let mut command = user.command(Path::new("etcd"), "KILL");
+    command.arg("--data-dir").arg(directory.join("etcd/data"));
+    command.args(["--listen-client-urls", url, "--advertise-client-urls", url]);
+    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+    command.args(["--initial-cluster", &format!("default={peer}")]);
+    Ok(Process::start(&mut command, &directory.join("etcd.log"))?)
+}
+
 fn member_configuration(
-    name: &str,
-    home: &Path,
+    member: &Member,
     api: SocketAddr,
     postgres: SocketAddr,
-    etcd_port: u16,
+    etcd: SocketAddr,
     bin: &Path,
 ) -> String {
-    let (home, bin) = (home.display(), bin.display());
+    let (name, home, bin) = (&member.name, member.home.display(), bin.display());
     // As quick as Patroni lets it be (ttl ≥ 20, retry_timeout ≥ 3), and the data need not survive a power cut.
     format!(
         "scope: demo
 name: {name}
 restapi: {{listen: '{api}', connect_address: '{api}'}}
-etcd3: {{host: '127.0.0.1:{etcd_port}'}}
+etcd3: {{host: '{etcd}'}}
 bootstrap:
-  dcs: {{ttl: 20, loop_wait: 2, retry_timeout: 3}}
+  dcs: {{ttl: 20, loop_wait: 2, retry_timeout: 3, postgresql: {{use_pg_rewind: true}}}}
   initdb: [{{encoding: UTF8}}, {{locale: C}}, no-sync]
 postgresql:
   listen: '{postgres}'
@@ -193,7 +374,7 @@ postgresql:
     superuser: {{username: postgres, password: demo}}
     replication: {{username: replicator, password: demo}}
   basebackup: [{{checkpoint: fast}}, no-sync]
-  pg_hba: ['local all all trust', 'host all all 127.0.0.0/8 md5', 'host replication all 127.0.0.0/8 md5']
+  pg_hba: ['local all all trust', 'host all all samenet md5', 'host replication all samenet md5']
   parameters:
     unix_socket_directories: '{home}'
     shared_buffers: 16MB
@@ -205,7 +386,7 @@ postgresql:
 }
 
 /// The newest of Debian's PostgreSQL servers.
-fn postgres_bin() -> Result<PathBuf, Box<dyn Error>> {
+pub fn postgres_bin() -> Result<PathBuf, Box<dyn Error>> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in fs::read_dir("/usr/lib/postgresql")? {
         let entry = entry?;

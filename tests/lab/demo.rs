@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use lab::cluster::{Cluster, Says, Unprivileged};
 use lab::haproxy::Haproxy;
+use lab::host::Host;
 use lab::{Process, free_port, house};
 
 /// How long the table is shown before the switchover.
@@ -57,7 +58,7 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Result<()
 
     say("Starting etcd, three Patroni members with PostgreSQL, three patroni-checks, HAProxy …")?;
     let user = Unprivileged::new();
-    let cluster = Cluster::start(directory, user, Path::new("patroni"))?;
+    let cluster = Cluster::start(directory, user, Path::new("patroni"), Host::on_loopback(3))?;
     // The user whom PostgreSQL runs as need not be able to read the build directory.
     let program = directory.join("patroni-check");
     fs::copy(binary, &program)?;

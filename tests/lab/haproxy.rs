@@ -72,6 +72,12 @@ impl Haproxy {
     }
 }
 
+/// The HAProxy configurations in the README.
+pub fn readme() -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    readme.split("```haproxy\n").skip(1).map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
 /// Reads `show stat`; the first line names the columns.
 pub fn parse_csv(text: &str) -> Vec<Row> {
     let mut lines = text.lines();

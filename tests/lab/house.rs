@@ -24,13 +24,22 @@ pub type Work = fn(&Path, &[OsString], &AtomicBool) -> Result<(), Box<dyn Error>
 /// Runs the work in a process of its own, with the program's arguments, in a directory that is gone afterwards. It ends
 /// soon after `stop` is set: by Ctrl-C, a closed terminal, SIGTERM.
 pub fn keep(work: Work) -> ExitCode {
+    keep_in(&[], work)
+}
+
+/// The same in a network of its own, where it is root and may have one.
+pub fn keep_apart(work: Work) -> ExitCode {
+    keep_in(if rustix::process::geteuid().is_root() { &["unshare", "--net", "--"] } else { &[] }, work)
+}
+
+fn keep_in(place: &[&str], work: Work) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let handled = [SIGINT, SIGTERM, SIGHUP].map(|signal| signal_hook::flag::register(signal, Arc::clone(&stop)));
     assert!(handled.iter().all(Result::is_ok), "signals can be handled");
     let result = match arguments.as_slice() {
         [inside, directory, rest @ ..] if inside == INSIDE => work(Path::new(directory), rest, &stop),
-        outside => keep_house(outside, &stop),
+        outside => keep_house(place, outside, &stop),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,13 +51,13 @@ pub fn keep(work: Work) -> ExitCode {
     }
 }
 
-fn keep_house(arguments: &[OsString], stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
+fn keep_house(place: &[&str], arguments: &[OsString], stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
     // Postgres detaches itself from Patroni, and becomes our child then.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let directory = tempfile::Builder::new().prefix("patroni-check-lab.").tempdir()?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]).arg(std::env::current_exe()?);
+    command.args(["--pdeathsig", "TERM", "--"]).args(place).arg(std::env::current_exe()?);
     let inside = command.arg(INSIDE).arg(directory.path()).args(arguments).spawn()?;
     let id = Pid::from_child(&inside);
     let mut told: Option<Instant> = None;

@@ -1,12 +1,9 @@
 //! A whole Debian machine, booted with systemd as PID 1 by `tests/box`, with the package installed.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A booted machine. Dropping it throws it away.
 pub struct Machine {
@@ -74,15 +71,7 @@ impl Machine {
 
     /// Runs something in the machine's network. Threads that it starts are there as well.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("the machine runs");
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network))
-                    .expect("root may enter a network");
-                work()
-            });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        super::host::inside(self.leader, work)
     }
 }
 

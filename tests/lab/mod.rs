@@ -8,9 +8,12 @@
 pub mod agent;
 pub mod cluster;
 pub mod haproxy;
+pub mod host;
 pub mod house;
 pub mod machine;
+pub mod plot;
 pub mod standin;
+pub mod witness;
 
 use std::fs::{self, File};
 use std::io;

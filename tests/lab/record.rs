@@ -7,7 +7,6 @@ mod lab;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -16,9 +15,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use lab::cluster::{Cluster, Member, Unprivileged};
+use lab::host::Host;
 use lab::{await_that, house};
 
 const ENDPOINTS: [&str; 19] = [
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
 
 fn record(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), Box<dyn Error>> {
     let [program] = arguments else { return Err("usage: record PATRONI_PROGRAM".into()) };
-    let cluster = Cluster::start(directory, Unprivileged::new(), Path::new(program))?;
+    let cluster = Cluster::start(directory, Unprivileged::new(), Path::new(program), Host::on_loopback(3))?;
     await_that("one primary and two replicas", || cluster.is_whole());
 
     let primary = cluster.primary().ok_or("no primary")?;
@@ -74,12 +72,10 @@ fn record(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<()
     await_that("a whole cluster again", || cluster.is_whole());
 
     let crashing = if cluster.says(replica).is_some_and(|says| says.is_primary()) { replica } else { other };
-    let pid = fs::read_to_string(directory.join(&crashing.name).join("data/postmaster.pid"))?;
-    let pid = pid.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)).ok_or("no postmaster")?;
     thread::scope(|scope| {
         let watched = scope.spawn(|| watch(&cluster, "crash", crashing).map_err(|e| e.to_string()));
         thread::sleep(Duration::from_millis(100));
-        kill_process(pid, Signal::KILL)?;
+        crashing.kill_postgres()?;
         Ok(watched.join().map_err(|_| "the watch panicked")??)
     })
 }

@@ -1,0 +1,71 @@
+//! The short faults run: a switchover and a crash of Postgres on the real cluster. The order of things and no two READY;
+//! the times are `make faults`'s.
+
+mod lab;
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A track of the report as (milliseconds, on).
+fn track(value: &Value) -> Vec<(u64, bool)> {
+    let changes = value.as_array().unwrap().iter();
+    let mut track: Vec<_> =
+        changes.map(|change| (change[0].as_u64().unwrap(), change[1].as_u64().unwrap() > 0)).collect();
+    // From timeline to timeline is no change here.
+    track.dedup_by_key(|(_, on)| *on);
+    track
+}
+
+#[test]
+fn a_switchover_and_a_crash_of_postgres() {
+    let out = TempDir::new().unwrap();
+    let mut make = Command::new("make");
+    make.arg("faults").arg("FAULTS=switchover postgres-killed").arg(format!("OUT={}", out.path().display()));
+    let done = make.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap();
+    assert!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    println!("{}", String::from_utf8_lossy(&done.stdout));
+    assert!(std::fs::read_to_string(out.path().join("switchover.svg")).unwrap().ends_with("</svg>\n"));
+    assert!(std::fs::read_to_string(out.path().join("faults.md")).unwrap().contains("| planned switchover |"));
+    let report = std::fs::read_to_string(out.path().join("faults.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let [switchover, crash] = report["faults"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    for fault in [switchover, crash] {
+        assert_eq!(fault["two READY ms"]["patroni-check"], 0, "{fault}");
+    }
+
+    let (old, new) = (switchover["primary before"].as_str().unwrap(), switchover["primary after"].as_str().unwrap());
+    assert_ne!(old, new);
+    for (name, node) in switchover["nodes"].as_object().unwrap() {
+        let (fit, ready) = (track(&node["fit"]), track(&node["ready"]["patroni-check"]));
+        let on_off = |track: &[(u64, bool)]| track.iter().map(|(_, on)| *on).collect::<Vec<_>>();
+        let wanted: &[bool] = match name {
+            name if name == old => &[true, false],
+            name if name == new => &[true],
+            _ => &[],
+        };
+        assert_eq!((on_off(&fit), on_off(&ready)), (wanted.to_vec(), wanted.to_vec()), "{name}: {node}");
+    }
+    let said = |name: &str| track(&switchover["nodes"][name]["ready"]["patroni-check"]);
+    assert!(said(old)[1].0 < said(new)[0].0, "the new one was READY before the old one was not: {switchover}");
+
+    // Patroni starts Postgres again in place; the word follows.
+    let (old, new) = (crash["primary before"].as_str().unwrap(), crash["primary after"].as_str().unwrap());
+    assert_eq!(old, new);
+    for (name, node) in crash["nodes"].as_object().unwrap() {
+        let said = track(&node["ready"]["patroni-check"]);
+        match name {
+            name if name == old => {
+                assert!(said.iter().any(|(_, on)| !on), "a crashed Postgres was READY: {crash}");
+                assert!(said.last().unwrap().1, "never READY again: {crash}");
+            }
+            name => assert_eq!(said, [], "{name}: {crash}"),
+        }
+    }
+}
