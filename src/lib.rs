@@ -5,6 +5,8 @@ pub mod invocation;
 
 pub mod endpoint;
 pub mod patroni;
+
+pub mod node;
 pub mod verdict;
 
 pub mod reply;

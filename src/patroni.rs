@@ -9,8 +9,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Uri, header};
@@ -19,6 +17,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::endpoint::Endpoint;
+use crate::node::Body;
 
 /// After this long a request is given up. Giving up sooner and asking again would take one more of Patroni's five
 /// workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
@@ -39,17 +38,6 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// The body of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
-    /// Nothing, as with `/readiness` and `/liveness`.
-    Empty,
-    /// What Patroni says of its node.
-    Node(Node),
-    /// Something that no Patroni sends, and why not.
-    Unreadable(String),
-}
-
 /// How a GET failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -57,46 +45,6 @@ pub enum Failure {
     NoAnswer(String),
     /// Something answered that does not speak HTTP.
     NotHttp(String),
-}
-
-/// What the body of a health check says of the node (Patroni's `api.py`, `get_postgresql_status`).
-///
-/// Where a duplicate or a wrong type could change a verdict the whole body is unreadable.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct Node {
-    /// `running`, or one of an open set: `starting`, `stopping`, `crashed` … and `unknown`, which is no state of
-    /// Postgres but Patroni saying that its own query failed.
-    pub state: String,
-    /// `primary` (from 4.0; `master` before), `replica`, `standby_leader`, `demoted`, `uninitialized` …
-    pub role: String,
-    /// The timeline; a replica may not know it.
-    #[serde(default)]
-    pub timeline: Option<u64>,
-    /// A replica's `streaming` or `in archive recovery`, from 3.0.4.
-    #[serde(default)]
-    pub replication_state: Option<String>,
-    /// Which Patroni this is.
-    #[serde(default)]
-    pub patroni: About,
-    /// What the node was tagged with.
-    #[serde(default)]
-    pub tags: Tags,
-}
-
-/// The `patroni` object of the body.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct About {
-    /// Patroni's version, such as `4.0.6`.
-    #[serde(default)]
-    pub version: Option<String>,
-}
-
-/// The `tags` object of the body.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct Tags {
-    /// A replica that is not to serve reads.
-    #[serde(default)]
-    pub noloadbalance: bool,
 }
 
 /// The base address of Patroni's REST API.
@@ -172,7 +120,7 @@ impl Patroni {
         let mut response = request.call().map_err(failure)?;
         let status = response.status().as_u16();
         let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
-            Ok(body) => read(&body)?,
+            Ok(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
             Err(ureq::Error::BodyExceedsLimit(_)) => Body::Unreadable("endless body".into()),
             Err(e) => return Err(failure(e)),
         };
@@ -268,19 +216,6 @@ impl Resolver for AllAddresses {
     }
 }
 
-/// Reads a body. One that stops in mid-word was cut short, which says nothing about the node.
-fn read(body: &[u8]) -> Result<Body, Failure> {
-    if body.is_empty() {
-        return Ok(Body::Empty);
-    }
-    match serde_json::from_slice::<Node>(body) {
-        Ok(node) => Ok(Body::Node(node)),
-        Err(e) if e.is_eof() => Err(Failure::NoAnswer("answer cut short".into())),
-        Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => Ok(Body::Unreadable("not JSON".into())),
-        Err(_) => Ok(Body::Unreadable("not a health check's JSON".into())),
-    }
-}
-
 fn failure(error: ureq::Error) -> Failure {
     use io::ErrorKind as Kind;
     let no_answer = |what: &str| Failure::NoAnswer(what.into());
@@ -297,7 +232,9 @@ fn failure(error: ureq::Error) -> Failure {
         ureq::Error::HostNotFound => no_answer("host name has no address"),
         ureq::Error::Tls(e) => Failure::NoAnswer(format!("TLS: {e}")),
         ureq::Error::Rustls(e) => Failure::NoAnswer(format!("TLS: {e}")),
-        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Failure::NotHttp("not HTTP".into()),
+        ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
+            Failure::NotHttp("not HTTP".into())
+        }
         e => Failure::NoAnswer(e.to_string()),
     }
 }
@@ -305,27 +242,6 @@ fn failure(error: ureq::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_body_is_a_node_or_nothing_or_unreadable_or_cut_short() {
-        let node = |state: &str, role: &str| Node { state: state.into(), role: role.into(), ..Node::default() };
-        let unreadable = |why: &str| Ok(Body::Unreadable(why.into()));
-        let table = [
-            ("", Ok(Body::Empty)),
-            (r#"{"state":"running","role":"primary"}"#, Ok(Body::Node(node("running", "primary")))),
-            (r#"{"role":"replica","state":"starting","new":[{}]}"#, Ok(Body::Node(node("starting", "replica")))),
-            (r#"{"state":"running","role":"pri"#, Err(Failure::NoAnswer("answer cut short".into()))),
-            ("<html>", unreadable("not JSON")),
-            (r#"{"state":"running","role":"primary"}}"#, unreadable("not JSON")),
-            ("[]", unreadable("not a health check's JSON")),
-            (r#"{"state":"running"}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":7}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":"a","role":"primary"}"#, unreadable("not a health check's JSON")),
-        ];
-        for (body, expected) in table {
-            assert_eq!(read(body.as_bytes()), expected, "{body}");
-        }
-    }
 
     #[test]
     fn a_base_address_is_http_without_user_or_query() {

@@ -7,7 +7,8 @@ use libsystemd::logging::{Priority, connected_to_journal, journal_send};
 use sd_notify::NotifyState;
 
 use crate::endpoint::Endpoint;
-use crate::patroni::{Body, Observation};
+use crate::node::Body;
+use crate::patroni::Observation;
 use crate::verdict::Verdict;
 
 /// How often `systemctl status` gets new counts where no watchdog asks for more.

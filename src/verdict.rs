@@ -4,7 +4,8 @@
 //! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
 
 use crate::endpoint::{Endpoint, Kind, Version};
-use crate::patroni::{Answer, Body, Failure, Node, Observation};
+use crate::node::{Body, Node};
+use crate::patroni::{Answer, Failure, Observation};
 
 /// What an observation means for an endpoint, each with the reason in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +136,7 @@ fn stand_by(endpoint: &Endpoint, node: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patroni::{About, Tags};
+    use crate::node::{About, Tags};
 
     fn node(state: &str, role: &str) -> Node {
         Node { state: state.into(), role: role.into(), ..Node::default() }
@@ -253,13 +254,13 @@ mod tests {
             ("/replica", None, true),
         ];
         for (endpoint, version, good) in table {
-            let about = About { version: version.map(Into::into) };
+            let about = About { version: version.map(Into::into), ..About::default() };
             let body = Body::Node(Node { patroni: about, ..node("running", "standby_leader") });
             let verdict = judged(endpoint, 200, body).unwrap();
             assert_eq!(matches!(verdict, Verdict::Serve(_)), good, "{endpoint} {version:?}: {verdict:?}");
             assert_eq!(matches!(verdict, Verdict::Fail(_)), !good, "{endpoint} {version:?}: {verdict:?}");
         }
-        let about = About { version: Some("3.3.11".into()) };
+        let about = About { version: Some("3.3.11".into()), ..About::default() };
         let body = Body::Node(Node { patroni: about, ..node("running", "replica") });
         assert_eq!(judged("/quorum", 200, body), fail("patroni 3.3.11 is too old for /quorum: needs 4.0.0"));
     }
@@ -268,7 +269,7 @@ mod tests {
     fn the_reason_tells_what_the_node_is() {
         let primary = Node { timeline: Some(3), ..node("running", "primary") };
         assert_eq!(judged("/primary", 200, Body::Node(primary)), serve("primary timeline 3"));
-        let about = || About { version: Some("4.0.6".into()) };
+        let about = || About { version: Some("4.0.6".into()), ..About::default() };
         let primary = Node { patroni: about(), ..node("running", "primary") };
         assert_eq!(judged("/leader", 503, Body::Node(primary)), no_lock("primary without the leader lock"));
         let streaming = || Node {
@@ -278,7 +279,7 @@ mod tests {
             ..node("running", "replica")
         };
         assert_eq!(judged("/primary", 503, Body::Node(streaming())), stand_by("replica streaming"));
-        let tagged = Node { tags: Tags { noloadbalance: true }, ..streaming() };
+        let tagged = Node { tags: Tags { noloadbalance: true, ..Tags::default() }, ..streaming() };
         assert_eq!(judged("/replica", 503, Body::Node(tagged)), stand_by("replica streaming noloadbalance"));
         let lagging = judged("/replica?lag=1kB", 503, Body::Node(streaming()));
         assert_eq!(lagging, stand_by("replica streaming but not /replica?lag=1024"));

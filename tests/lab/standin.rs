@@ -18,6 +18,20 @@ pub enum Behaviour {
     Hang,
     /// Close at once.
     Close,
+    /// One step after the other, then close. A change of behaviour ends it, as a restart of Patroni would.
+    Script(Vec<Step>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    Send(Vec<u8>),
+    /// Each of these bytes after a pause.
+    Drip(Vec<u8>, Duration),
+    /// These bytes for ever.
+    Endless(Vec<u8>),
+    Hang,
+    /// Close with a reset, whatever was sent before.
+    Reset,
 }
 
 /// An answer as Patroni sends it.
@@ -43,6 +57,7 @@ pub fn replica() -> Behaviour {
 #[derive(Default)]
 struct State {
     behaviour: Mutex<Option<Behaviour>>,
+    changes: AtomicUsize,
     changed: Condvar,
     delay: Mutex<Duration>,
     in_flight: AtomicUsize,
@@ -84,7 +99,10 @@ impl StandIn {
 
     /// Behaves differently from now on, towards requests that hang, too.
     pub fn now(&self, behaviour: Behaviour) {
-        *self.state.behaviour.lock().unwrap() = Some(behaviour);
+        let mut current = self.state.behaviour.lock().unwrap();
+        *current = Some(behaviour);
+        self.state.changes.fetch_add(1, Ordering::SeqCst);
+        drop(current);
         self.state.changed.notify_all();
     }
 
@@ -125,8 +143,37 @@ fn serve(state: &State, stream: TcpStream) -> Option<()> {
     let behaviour = state.changed.wait_while(behaviour, hangs).unwrap().clone();
     // Before the bytes, so that whoever has the whole answer finds the count right.
     state.in_flight.fetch_sub(1, Ordering::SeqCst);
-    if let Some(Behaviour::Send(bytes)) = behaviour {
-        (&stream).write_all(&bytes).ok()?;
+    match behaviour {
+        Some(Behaviour::Send(bytes)) => (&stream).write_all(&bytes).ok()?,
+        Some(Behaviour::Script(steps)) => play(state, &stream, &steps)?,
+        _ => {}
+    }
+    Some(())
+}
+
+fn play(state: &State, mut stream: &TcpStream, steps: &[Step]) -> Option<()> {
+    let act = state.changes.load(Ordering::SeqCst);
+    let is_over = || state.changes.load(Ordering::SeqCst) != act;
+    for step in steps {
+        match step {
+            Step::Send(bytes) => stream.write_all(bytes).ok()?,
+            Step::Drip(bytes, pause) => {
+                for byte in bytes {
+                    stream.write_all(&[*byte]).ok()?;
+                    thread::sleep(*pause);
+                    (!is_over()).then_some(())?;
+                }
+            }
+            Step::Endless(bytes) => loop {
+                stream.write_all(bytes).ok()?;
+                (!is_over()).then_some(())?;
+            },
+            Step::Hang => {
+                let behaviour = state.behaviour.lock().unwrap();
+                drop(state.changed.wait_while(behaviour, |_| !is_over()).unwrap());
+            }
+            Step::Reset => socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok()?,
+        }
     }
     Some(())
 }
