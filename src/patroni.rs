@@ -14,7 +14,7 @@ use ureq::config::Config;
 use ureq::http::{Uri, header};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 
 use crate::endpoint::Endpoint;
 use crate::node::Body;
@@ -112,37 +112,46 @@ impl Patroni {
         Ok(patroni)
     }
 
-    /// Asks for one endpoint, with GET, and reads the answer to its end: Patroni logs a traceback for each that is left
-    /// unread. Takes 30 s at most, name resolution aside.
+    /// Asks for one endpoint. Takes 30 s at most, name resolution aside.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
         let agent = self.agent().map_err(Failure::NoAnswer)?;
-        let request = agent.get(format!("{}{endpoint}", self.base)).header(header::CONNECTION, "close");
-        let mut response = request.call().map_err(failure)?;
-        let status = response.status().as_u16();
-        let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
-            Ok(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
-            Err(ureq::Error::BodyExceedsLimit(_)) => Body::Unreadable("endless body".into()),
-            Err(e) => return Err(failure(e)),
-        };
-        Ok(Answer { status, body })
+        ask(&agent, &format!("{}{endpoint}", self.base))
     }
 
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
     /// certificates that were renewed on disk are picked up.
     fn agent(&self) -> Result<Agent, String> {
-        let mut config = Config::builder()
-            .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_connect(Some(self.connect))
-            .timeout_global(Some(GIVE_UP));
-        if self.base.is_https() {
-            config = config.tls_config(self.tls.load()?);
-        }
-        Ok(Agent::with_parts(config.build(), DefaultConnector::default(), AllAddresses))
+        let tls = if self.base.is_https() { Some(self.tls.load()?) } else { None };
+        Ok(client(self.connect, tls, DefaultConnector::default()))
     }
+}
+
+/// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression.
+pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connector) -> Agent {
+    let mut config = Config::builder()
+        .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_connect(Some(connect))
+        .timeout_global(Some(GIVE_UP));
+    if let Some(tls) = tls {
+        config = config.tls_config(tls);
+    }
+    Agent::with_parts(config.build(), connector, AllAddresses)
+}
+
+/// Asks with GET, and reads the answer to its end: Patroni logs a traceback for each that is left unread.
+pub fn ask(agent: &Agent, url: &str) -> Observation {
+    let mut response = agent.get(url).header(header::CONNECTION, "close").call().map_err(failure)?;
+    let status = response.status().as_u16();
+    let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+        Ok(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
+        Err(ureq::Error::BodyExceedsLimit(_)) => Body::Unreadable("endless body".into()),
+        Err(e) => return Err(failure(e)),
+    };
+    Ok(Answer { status, body })
 }
 
 impl Tls {

@@ -12,6 +12,8 @@ pub mod host;
 pub mod house;
 pub mod machine;
 pub mod plot;
+pub mod properties;
+pub mod replay;
 pub mod standin;
 pub mod witness;
 

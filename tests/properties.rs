@@ -1,0 +1,103 @@
+//! What holds for every input, tried on many made at random; the fuzz targets try more.
+
+mod lab;
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use lab::properties;
+
+/// The recorded answers of real Patronis.
+fn recorded() -> Vec<Vec<u8>> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let texts = files.filter(|path| path.extension().is_some_and(|e| e == "http")).map(|path| fs::read_to_string(path));
+    let sections = |text: String| -> Vec<Vec<u8>> {
+        let sections = text.split("=== ").skip(1).filter_map(|section| section.split_once('\n'));
+        sections.map(|(_, answer)| answer.trim_end_matches('\n').as_bytes().to_vec()).collect()
+    };
+    let all: Vec<_> = texts.flat_map(|text| sections(text.unwrap())).collect();
+    assert!(all.len() > 200);
+    all
+}
+
+/// Bytes that matter to a parser, and others.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let telling = [
+        "\r\n",
+        "\n",
+        "\r\n\r\n",
+        "{",
+        "}",
+        "[",
+        "\"",
+        ",",
+        "null",
+        "200",
+        "503",
+        "running",
+        "\"state\"",
+        "\"role\"",
+        "primary",
+        "master",
+        "replica",
+        "standby_leader",
+        "Content-Length: 7\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "\0",
+        "\u{1b}[31m",
+    ];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    prop_oneof![3 => telling, 1 => prop::collection::vec(any::<u8>(), 0..20)]
+}
+
+/// A recorded answer with some of its bytes exchanged.
+fn mangled() -> impl Strategy<Value = Vec<u8>> {
+    let edit = (any::<prop::sample::Index>(), 0..12_usize, piece());
+    (prop::sample::select(recorded()), prop::collection::vec(edit, 0..5)).prop_map(|(mut bytes, edits)| {
+        for (at, cut, piece) in edits {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        bytes
+    })
+}
+
+fn endpoint() -> impl Strategy<Value = String> {
+    let known = "/(primary|replica|read-only|sync|health|leader|quorum)";
+    let parameters = "(lag=[0-9]{1,20}(|B|kB|MB|GB|TB|mb|K)|tag_[a-z%#&=]{0,5}=[ -~]{0,8}|[ -~]{0,8})";
+    let likely = prop::string::string_regex(&format!("{known}(\\?{parameters}(&{parameters}){{0,3}})?"));
+    prop_oneof![any::<String>(), likely.expect("a regular expression")]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn endpoints(text in endpoint()) {
+        properties::endpoint(&text);
+        properties::name(&text);
+    }
+
+    #[test]
+    fn mangled_answers(which: u8, bytes in mangled()) {
+        properties::reply(which, &bytes);
+    }
+
+    #[test]
+    fn any_bytes(which: u8, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::reply(which, &bytes);
+    }
+}
+
+#[test]
+fn the_recorded_answers_themselves() {
+    let mut ready = 0;
+    for bytes in recorded() {
+        (0..8).for_each(|which| properties::reply(which, &bytes));
+        ready += usize::from(lab::replay::replay(&bytes).is_ok());
+    }
+    assert!(ready > 200, "{ready} could be read");
+}
