@@ -12,7 +12,7 @@ use lab::properties;
 fn recorded() -> Vec<Vec<u8>> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let texts = files.filter(|path| path.extension().is_some_and(|e| e == "http")).map(|path| fs::read_to_string(path));
+    let texts = files.filter(|path| path.extension().is_some_and(|e| e == "http")).map(fs::read_to_string);
     let sections = |text: String| -> Vec<Vec<u8>> {
         let sections = text.split("=== ").skip(1).filter_map(|section| section.split_once('\n'));
         sections.map(|(_, answer)| answer.trim_end_matches('\n').as_bytes().to_vec()).collect()
