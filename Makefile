@@ -57,9 +57,26 @@ test:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked --example demo --bin patroni-check
 	cargo test --locked $(BOOTED)
 	@[ -z '$(BOOTED)' ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines.rs. Run: sudo make test'
+
+# The crates: licences, sources, bans (deny.toml); and advisories, which are no package but a repository, where it can be
+# reached.
+ADVISORIES = https://github.com/RustSec/advisory-db
+crates: target/tools/bin/cargo-deny
+	target/tools/bin/cargo-deny --log-level error check bans licenses sources
+	@if timeout 20 git ls-remote --quiet $(ADVISORIES) HEAD >/dev/null 2>&1; then \
+	    $(MAKE) --no-print-directory target/tools/bin/cargo-audit && \
+	    target/tools/bin/cargo-deny --log-level error check advisories && target/tools/bin/cargo-audit audit; \
+	else echo 'LEFT OUT: the advisories, as $(ADVISORIES) can not be reached'; fi
+
+target/tools/bin/cargo-deny:
+	cargo install --quiet --locked --root target/tools cargo-deny@0.20.2
+
+target/tools/bin/cargo-audit:
+	cargo install --quiet --locked --root target/tools cargo-audit@0.22.2
 
 # Built on the oldest release it is for: the C library's version decides where it runs, and the package says which.
 CARGO_DEB = target/tools/bin/cargo-deb
@@ -94,4 +111,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: build deb demo faults install rpm test toolchain
+.PHONY: build crates deb demo faults install rpm test toolchain

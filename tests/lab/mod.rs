@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod certificates;
 pub mod cluster;
 pub mod haproxy;
 pub mod host;
