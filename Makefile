@@ -106,7 +106,7 @@ install:
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
 	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md
-	install -D -m 644 systemd/accept-yes.conf $(DESTDIR)$(DOCDIR)/examples/accept-yes.conf
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
 	install -D -m 644 man/patroni-check.8 $(DESTDIR)$(PREFIX)/share/man/man8/patroni-check.8
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check

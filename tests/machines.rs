@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use lab::agent::check;
+use lab::certificates::Authority;
 use lab::machine::{Machine, packages};
 use lab::standin::{Behaviour, StandIn, primary, replica};
 use lab::{PATIENCE, await_that};
@@ -47,6 +48,7 @@ on_each_release! {
     one_process_for_each_check: with_agent,
     a_second_view_joins_as_documented: with_agent,
     only_the_haproxies_are_let_in: with_agent,
+    a_key_that_only_root_can_read_reaches_the_service: with_agent,
 }
 
 fn patroni(machine: &Machine, behaviour: Behaviour) -> StandIn {
@@ -415,4 +417,54 @@ fn only_the_haproxies_are_let_in(machine: &Machine) {
         other.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
         other.connect_timeout(&PORT.into(), Duration::from_secs(2)).expect_err("another address is not let in");
     });
+}
+
+fn a_key_that_only_root_can_read_reaches_the_service(machine: &Machine) {
+    let directory = machine.path("/etc/patroni");
+    fs::create_dir_all(&directory).unwrap();
+    let authority = Authority::new("an authority");
+    authority.write(&directory.join("ca.crt"));
+    authority.issue(&directory, "patroni", &["localhost"], false);
+    authority.issue(&directory, "client", &["haproxy-agent"], false);
+    machine.sh("chmod 600 /etc/patroni/*.key");
+    // Says what a primary says to whoever has a certificate.
+    let patroni = r#"
+import http.server, ssl
+class Patroni(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"state": "running", "role": "primary", "timeline": 3}')
+tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile="/etc/patroni/ca.crt")
+tls.load_cert_chain("/etc/patroni/patroni.crt", "/etc/patroni/patroni.key")
+tls.verify_mode = ssl.CERT_REQUIRED
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8008), Patroni)
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+    fs::write(machine.path("/root/patroni.py"), patroni).unwrap();
+    machine.sh("systemd-run --unit=patroni-with-tls --quiet python3 /root/patroni.py");
+    let settings = "PATRONI_CHECK_PATRONI=https://localhost:8008\nPATRONI_CHECK_DEADLINE=30s\n";
+
+    // Its own user can't read the key, and says so at the start.
+    let files = "PATRONI_CHECK_CACERT=/etc/patroni/ca.crt\nPATRONI_CHECK_CERT=/etc/patroni/client.crt\nPATRONI_CHECK_KEY=/etc/patroni/client.key\n";
+    set(machine, &format!("{settings}{files}"));
+    machine.try_sh("systemctl restart patroni-check.service");
+    let said = "/etc/patroni/client.key: Permission denied";
+    await_that("a complaint about the key", || {
+        String::from_utf8_lossy(&machine.try_sh("journalctl -u patroni-check.service").stdout).contains(said)
+    });
+
+    set(machine, settings);
+    for (unit, accept_yes) in [("patroni-check.service", false), ("patroni-check@.service", true)] {
+        machine.sh(&format!(
+            "install -D -m 644 /usr/share/doc/patroni-check/examples/tls.conf /etc/systemd/system/{unit}.d/tls.conf"
+        ));
+        if accept_yes {
+            self::accept_yes(machine);
+        } else {
+            machine.sh("systemctl daemon-reload && systemctl restart patroni-check.service");
+        }
+        await_that("READY over TLS", || machine.inside(|| check(PORT)) == READY);
+    }
 }

@@ -8,7 +8,7 @@ mod lab;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -90,7 +90,11 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
         for (port, endpoint) in ports.iter().zip(ENDPOINTS) {
             command.arg("--listen").arg(format!("{port}={endpoint}"));
         }
-        let process = Process::start(&mut command, &directory.join(format!("agent-{}.log", member.name)))?;
+        let mut process = Process::start(&mut command, &directory.join(format!("agent-{}.log", member.name)))?;
+        await_that("a listening agent", || {
+            assert!(process.try_wait().is_none(), "the agent has ended: {}", process.output());
+            ports.iter().all(|port| TcpStream::connect(port).is_ok())
+        });
         agents.push(Agent { ports, _process: process });
     }
     cluster.heal();

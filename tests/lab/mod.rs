@@ -20,9 +20,10 @@ pub mod witness;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,8 +57,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program whose output goes to a log file, and whose input is the command's affair. It gets a process group of its own, so that a Ctrl-C in the
-    /// terminal is for us alone.
+    /// Starts a program whose output goes to a log file, and whose input is the command's affair. It gets a process group
+    /// of its own, so that a Ctrl-C in the terminal is for us alone.
     pub fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
         let output = File::options().create(true).append(true).open(log)?;
@@ -113,7 +114,11 @@ pub fn free_port(addresses: &[IpAddr], wanted: u16) -> u16 {
     candidates.find(|port| is_free(*port)).expect("one of so many ports is free")
 }
 
-/// A port that nothing uses.
+/// A port that nothing uses, each time another one. None of those that the kernel gives to outgoing connections
+/// (ip(7), `ip_local_port_range`): one of these could be taken again before our program has it.
 pub fn any_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let start = 10_000 + u16::try_from(std::process::id() % 100).expect("less than a hundred") * 200;
+    let wanted = start + GIVEN.fetch_add(1, Ordering::Relaxed) % 1000;
+    free_port(&[Ipv4Addr::LOCALHOST.into()], wanted)
 }
