@@ -2,6 +2,7 @@
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
 #                 FAULTS='switchover partition' for these alone, OUT=target/faults
+# make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
@@ -43,6 +44,10 @@ faults: toolchain
 	@tests/install-packages $(STACK) iproute2
 	@cargo build --release --locked --example faults --bin patroni-check
 	@target/release/examples/faults target/release/patroni-check $(OUT) $(FAULTS)
+
+soak: toolchain
+	@tests/install-packages debootstrap systemd-container
+	SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
 
 # The booted Debians need root.
 ifeq ($(shell id -u),0)
@@ -105,10 +110,10 @@ install:
 	    sed 's|/usr/bin/|$(BINDIR)/|' systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
-	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
 	install -D -m 644 man/patroni-check.8 $(DESTDIR)$(PREFIX)/share/man/man8/patroni-check.8
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: build crates deb demo faults install rpm test toolchain
+.PHONY: build crates deb demo faults install rpm soak test toolchain

@@ -5,11 +5,13 @@
 
 mod lab;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +24,7 @@ use lab::standin::{Behaviour, StandIn, primary, replica};
 use lab::{PATIENCE, await_that};
 
 const READY: &str = "READY UP # primary timeline 3\n";
-const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5555);
+const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5555);
 
 /// Each test on each release, the releases next to each other in the order in which tests are run: a machine of the one
 /// can be booted while the other is at work.
@@ -40,6 +42,7 @@ on_each_release! {
     the_package_comes_and_goes: boot,
     the_demo_runs_with_what_the_release_has: boot,
     the_units_are_hardened_and_all_works_under_it: with_agent,
+    names_and_addresses: with_agent,
     the_journal_has_an_entry_for_each_change_and_the_status_line_the_counts: with_agent,
     restarts_and_an_upgrade_lose_no_check: with_agent,
     a_kill_loses_only_the_checks_in_hand: with_agent,
@@ -163,25 +166,93 @@ fn the_demo_runs_with_what_the_release_has(machine: &Machine) {
     assert!(output.contains("after the switchover"), "{output}");
 }
 
-/// Says 127.0.0.1 to every question for an A record, and that there is nothing to all others (RFC 1035, 4.1).
-fn name_server() {
-    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+/// What a name server knows: of each first label, how long it takes, and the address, if it has one.
+type Names = Arc<Mutex<HashMap<&'static str, (Duration, Option<Ipv4Addr>)>>>;
+
+/// It says that there is nothing to questions for other than A records (RFC 1035, 4.1).
+fn name_server(names: &Names) {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:53").unwrap());
+    let names = Arc::clone(names);
     thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut buffer) {
-            let name = buffer[12..length].iter().position(|byte| *byte == 0).unwrap();
-            let question_end = 12 + name + 5;
+            let name_length = buffer[12..length].iter().position(|byte| *byte == 0).unwrap();
+            let first_label = &buffer[13..13 + usize::from(buffer[12])];
+            let (pause, address) = names.lock().unwrap()[std::str::from_utf8(first_label).unwrap()];
+            let question_end = 12 + name_length + 5;
             let is_a = buffer[question_end - 3] == 1;
+            let address = address.filter(|_| is_a);
             let mut answer = buffer[..question_end].to_vec();
             // A response without error; one question, one answer or none, nothing else.
-            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-            if is_a {
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+            if let Some(address) = address {
                 // The name of the question, A, IN, a minute, four bytes.
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(address.octets());
             }
-            socket.send_to(&answer, client).unwrap();
+            let socket = Arc::clone(&socket);
+            thread::spawn(move || {
+                thread::sleep(pause);
+                socket.send_to(&answer, client).unwrap();
+            });
         }
     });
+}
+
+fn names_and_addresses(machine: &Machine) {
+    let patroni = patroni(machine, primary());
+    let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
+    let _elsewhere = machine.inside(|| StandIn::at("127.0.0.2:8008", replica()));
+    let set = |url: &str| {
+        set(machine, &format!("PATRONI_CHECK_PATRONI={url}\n"));
+        machine.sh("systemctl restart patroni-check.service");
+    };
+    let becomes = |what: &str, said: &str| machine.inside(|| await_that(what, || check(PORT).contains(said)));
+    // One process that lives for one answer.
+    let once = |url: &str| machine.sh(&format!("patroni-check --patroni {url}"));
+    for hosts in ["127.0.0.1 localhost\n::1 localhost\n", "::1 localhost\n127.0.0.1 localhost\n", "::1 localhost\n", ""]
+    {
+        fs::write(machine.path("/etc/hosts"), hosts).unwrap();
+        for url in ["http://localhost:8008", "http://localhost:8009", "http://[::1]:8009", "http://127.0.0.1:8008/a/b"]
+        {
+            set(url);
+            becomes(&format!("{url} with {hosts:?}"), READY);
+            machine.inside(|| await_that(url, || once(url) == READY.trim_end()));
+        }
+    }
+    assert!(patroni.requests().contains(&"GET /a/b/primary HTTP/1.1".into()));
+
+    let slow = Duration::from_millis(1500);
+    let names =
+        [("none", (Duration::ZERO, None)), ("silent", (PATIENCE, None)), ("slow", (slow, Some(Ipv4Addr::LOCALHOST)))];
+    let names = Arc::new(Mutex::new(HashMap::from(names)));
+    machine.inside(|| name_server(&names));
+    fs::write(machine.path("/etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+    let (none, late) = ("patroni: host name has no address", "patroni: no answer within 200ms");
+    set("http://none.example:8008");
+    becomes("no address", none);
+    machine.inside(|| await_that("no address", || once("http://none.example:8008").contains(none)));
+
+    set("http://silent.example:8008");
+    let tasks = || machine.sh("systemctl show -P TasksCurrent patroni-check.service");
+    becomes("a name server that does not answer", late);
+    let before = tasks();
+    machine.inside(|| (0..20).for_each(|_| assert!(check(PORT).contains(late))));
+    assert_eq!(tasks(), before, "lookups that hang do not pile up");
+    assert!(once("http://silent.example:8008").contains(late));
+
+    // What it finds out too late for one check is news for the next.
+    set("http://slow.example:8008");
+    assert!(machine.inside(|| check(PORT)).contains(late));
+    becomes("a name that is looked up slowly", READY);
+    assert!(once("http://slow.example:8008").contains(late));
+
+    let now = Duration::ZERO;
+    names.lock().unwrap().insert("moving", (now, Some(Ipv4Addr::LOCALHOST)));
+    set("http://moving.example:8008");
+    becomes("the first address", READY);
+    names.lock().unwrap().insert("moving", (now, Some(Ipv4Addr::new(127, 0, 0, 2))));
+    becomes("the next address", "MAINT UP # replica");
 }
 
 fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
@@ -205,7 +276,8 @@ fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     for named in ["http://patroni.example:8008", "http://six.example:8009"] {
         assert_eq!(url(named), READY, "{named}");
     }
-    machine.inside(name_server);
+    let names = HashMap::from([("only-in-the-dns", (Duration::ZERO, Some(Ipv4Addr::LOCALHOST)))]);
+    machine.inside(|| name_server(&Arc::new(Mutex::new(names))));
     fs::write(machine.path("/etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
     assert_eq!(url("http://only-in-the-dns.example:8008"), READY);
     machine.sh("mkdir /root/tls; cd /root/tls; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' >primary; \
