@@ -182,7 +182,7 @@ impl Responder {
                     return;
                 }
                 match self.listeners[index].socket.accept() {
-                    Ok((client, _)) => self.admit(now, self.listeners[index].view, client),
+                    Ok((client, _)) => self.admit(self.listeners[index].view, client),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.listeners[index].ready = false,
                     Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                     // No descriptor is free (EMFILE, ENFILE), or no memory: somebody who has his answer makes room.
@@ -196,7 +196,9 @@ impl Responder {
         }
     }
 
-    fn admit(&mut self, now: Instant, view: usize, client: TcpStream) {
+    fn admit(&mut self, view: usize, client: TcpStream) {
+        // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
+        let now = Instant::now();
         if let Some((client, verdict)) = self.desks[view].view.arrive(now, client) {
             self.answer(now, view, client, verdict);
         }
