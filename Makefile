@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 BINDIR = $(PREFIX)/bin
 UNITDIR = $(PREFIX)/lib/systemd/system
 DOCDIR = $(PREFIX)/share/doc/patroni-check
-UNITS = patroni-check.socket patroni-check-replica.socket patroni-check.service patroni-check@.service
+UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service))
 
 # How long the demo runs; for ever without it.
 DEMO_SECONDS ?=

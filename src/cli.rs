@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
 
 use crate::endpoint::Endpoint;
+use crate::hold::Hold;
+use crate::invocation::Purpose;
 use crate::patroni::{BaseUrl, Patroni, Tls};
 use crate::reply::{OnFailure, OnStandby, Vocabulary, Words};
 use crate::view::Limits;
@@ -18,99 +22,232 @@ use crate::view::Limits;
 /// READY beyond it.
 const GRACE_LIMIT: Duration = Duration::from_secs(20);
 
+/// With what a bug report should say: what was built in.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
+
 /// Within these a check is answered before HAProxy gives up, and at all.
 const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30);
 
-/// Answers HAProxy's agent-check on a Patroni host: READY on the primary, MAINT on a replica.
+/// Answers HAProxy's agent-check on a Patroni host: READY on the primary, MAINT on a replica
 ///
-/// The socket to answer on is found, not chosen: listeners or a connection that systemd passes (patroni-check.socket),
-/// a connection on standard input (inetd), --listen, or none, and then the reply goes to standard output.
+/// The socket to answer on is found, not chosen: listeners or a connection that systemd passes (patroni-check.socket), a
+/// connection on standard input (inetd), --listen, or none, and then the reply goes to standard output.
 #[derive(Debug, Clone, Parser)]
 #[command(
-    version,
+    version = VERSION,
     max_term_width = 100,
-    after_help = "Each option can also be set in the environment, as \
-    PATRONI_CHECK_ and its name: PATRONI_CHECK_ON_FAILURE=drain.\nExit status: 0 answered or stopped in good order, 1 \
-    could not do its work, 2 wrong usage or configuration."
+    disable_help_subcommand = true,
+    after_long_help = "Each option can also be set in the environment, as PATRONI_CHECK_ and its name: \
+    PATRONI_CHECK_ON_FAILURE=drain. The command line wins. The service's settings are in /etc/default/patroni-check; the \
+    subcommands heed them as well.\n\n\
+    Exit status: 0 answered or stopped in good order, 1 could not do its work, 2 wrong usage or configuration."
 )]
 pub struct Options {
     /// Base address of Patroni's REST API
-    #[arg(long, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
+    #[arg(long, global = true, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
     #[arg(default_value = "http://localhost:8008")]
     patroni: BaseUrl,
 
-    /// Patroni health check endpoint to answer for, where a socket's name does not say
+    /// Patroni's health check endpoint to answer for
+    ///
+    /// For sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag= and tag_NAME=.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     endpoint: Endpoint,
 
-    /// Bind a socket ourselves; ADDR:PORT=/ENDPOINT gives it its endpoint. May be repeated
+    /// Bind a port ourselves
+    ///
+    /// May be repeated; in the environment they are separated by spaces. ADDR:PORT=NAME is for what NAME says:
+    /// an endpoint, `agent-send` or `metrics`.
     #[arg(long, env = "PATRONI_CHECK_LISTEN", hide_env = true, value_name = "ADDR:PORT", value_delimiter = ' ')]
     listen: Vec<Listen>,
 
-    /// Words to use
+    /// `full`, or one `plain` word
+    ///
+    /// full: an administrative and an operational word, and the reason, as in `MAINT UP # replica streaming`. plain: READY
+    /// or MAINT alone, as the Python script said it.
     #[arg(long, env = "PATRONI_CHECK_WORDS", hide_env = true, value_enum, default_value = "full")]
+    #[arg(hide_possible_values = true)]
     words: Words,
 
-    /// What a broken node says [default: maint for the primary and leader endpoints, else down]
+    /// A broken node says `maint`, `down`, `drain` or nothing
+    ///
+    /// By default maint for the primary and leader endpoints, for which one node is meant and the others stand by, broken or
+    /// not; else down.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_enum, value_name = "WORD")]
+    #[arg(hide_possible_values = true)]
     on_failure: Option<OnFailure>,
 
-    /// What a healthy node says that is not meant for the endpoint [default: maint]
+    /// One that is not meant says `maint`, `drain` or `down`
+    ///
+    /// It is healthy, but not for this endpoint: a replica, asked for /primary. By default maint.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_enum, value_name = "WORD")]
+    #[arg(hide_possible_values = true)]
     on_standby: Option<OnStandby>,
 
     /// Answer each check within this
+    ///
+    /// Keep it below HAProxy's agent-inter.
     #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "200ms")]
     #[arg(value_parser = humantime::parse_duration)]
     deadline: Duration,
 
-    /// Answer from what Patroni said, if it was asked at most this long before the check
+    /// Answer from what Patroni said this long ago
+    ///
+    /// If it was asked at most this long before the check. So Patroni is asked at most ten times a second for an endpoint.
     #[arg(long, env = "PATRONI_CHECK_MAX_AGE", hide_env = true, value_name = "DURATION", default_value = "100ms")]
     #[arg(value_parser = humantime::parse_duration)]
     max_age: Duration,
 
-    /// While Patroni does not answer, let its last word stand until it is this old (at most 20s)
+    /// When Patroni is silent its last word stands
+    ///
+    /// While Patroni does not answer, its last word stands until it is this old: 20s at most, 0s for none.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = humantime::parse_duration)]
     grace: Duration,
 
     /// PEM file of the authorities for Patroni's certificate [default: the system's]
-    #[arg(long, env = "PATRONI_CHECK_CACERT", hide_env = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "PATRONI_CHECK_CACERT",
+        hide_env = true,
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     cacert: Option<PathBuf>,
 
     /// PEM file of our certificate, for restapi.verify_client: required
     #[arg(long, env = "PATRONI_CHECK_CERT", hide_env = true, value_name = "FILE", requires = "key")]
+    #[arg(hide_short_help = true)]
     cert: Option<PathBuf>,
 
     /// PEM file of its key
     #[arg(long, env = "PATRONI_CHECK_KEY", hide_env = true, value_name = "FILE", requires = "cert")]
+    #[arg(hide_short_help = true)]
     key: Option<PathBuf>,
 
     /// Take any certificate from Patroni
-    #[arg(long, env = "PATRONI_CHECK_INSECURE", hide_env = true)]
+    #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
     insecure: bool,
+
+    /// Say MAINT on every endpoint while this file is there
+    ///
+    /// `patroni-check hold` makes it, `patroni-check release` removes it.
+    #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
+    #[arg(default_value = "/etc/patroni-check/hold", hide_short_help = true)]
+    hold_file: PathBuf,
+
+    /// What to do instead of answering checks
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
-/// A socket to bind, and the endpoint it answers for where it has one of its own.
+/// What a person may want of the program.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show what this node answers on each endpoint, and why
+    Explain(Explain),
+    /// Write an HAProxy configuration for this cluster
+    HaproxyConfig(HaproxyConfig),
+    /// Say MAINT from now on, across restarts, until `release`
+    Hold {
+        /// Why; HAProxy, the journal and `explain` show it
+        reason: Vec<String>,
+    },
+    /// End a hold
+    Release,
+}
+
+/// Asks the local Patroni once for each endpoint and shows what HAProxy would be told.
+///
+/// Exit status, as monitoring checks want it: 0 all is well, 1 held by an operator or something is odd, 2 Patroni or
+/// Postgres is broken, or an endpoint that was named is.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// These endpoints only
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoints: Vec<Endpoint>,
+
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
+#[derive(Debug, Clone, Args)]
+pub struct HaproxyConfig {
+    /// The backends alone, without global, defaults and the stats page
+    #[arg(long)]
+    pub section: bool,
+
+    /// Beginning of the backends' names
+    #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
+    pub name: String,
+
+    /// Where clients connect that write, [ADDR]:PORT
+    #[arg(long, value_name = "BIND", default_value = ":5000", value_parser = haproxy_bind)]
+    pub read_write: String,
+
+    /// Where clients connect that read; `none` for no such backend
+    #[arg(long, value_name = "BIND", default_value = ":5001", value_parser = haproxy_bind)]
+    pub read_only: String,
+
+    /// Port of patroni-check.socket on the database hosts
+    #[arg(long, value_name = "PORT", default_value = "5555")]
+    pub agent_port: u16,
+
+    /// Port of patroni-check-replica.socket there
+    #[arg(long, value_name = "PORT", default_value = "5556")]
+    pub replica_port: u16,
+
+    /// Where the stats page is; `none` for none
+    #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000", value_parser = haproxy_bind)]
+    pub stats: String,
+
+    /// Connections that a server takes
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub maxconn: u32,
+
+    /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
+    #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
+    pub resolvers: Option<String>,
+}
+
+/// A name that HAProxy takes (its configuration manual, 2.3).
+fn haproxy_name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    let is_good = !text.is_empty() && text.chars().all(good);
+    if is_good { Ok(text.into()) } else { Err("letters, digits and -_.: make a name for HAProxy".into()) }
+}
+
+/// `none`, or an address and port to bind.
+fn haproxy_bind(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:[]*@".contains(c);
+    let is_good = text == "none" || matches!(port, Some(Ok(1..))) && text.chars().all(good);
+    if is_good { Ok(text.into()) } else { Err("write it like :5000, 192.0.2.1:5000 or none".into()) }
+}
+
+/// A socket to bind, and what it is for where it does not answer for the default endpoint.
 #[derive(Debug, Clone)]
 pub struct Listen {
     /// Where to bind.
     pub address: SocketAddr,
-    /// The endpoint after the `=`.
-    pub endpoint: Option<Endpoint>,
+    /// What stands after the `=`.
+    pub purpose: Option<Purpose>,
 }
 
 impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (address, endpoint) = match text.split_once('=') {
-            Some((address, endpoint)) => (address, Some(endpoint.parse()?)),
+        let (address, purpose) = match text.split_once('=') {
+            Some((address, purpose)) => (address, Some(purpose.parse()?)),
             None => (text, None),
         };
         let address =
             address.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:5555 or [::]:5555")?;
-        Ok(Listen { address, endpoint })
+        Ok(Listen { address, purpose })
     }
 }
 
@@ -153,20 +290,27 @@ impl Options {
         Ok(options)
     }
 
-    /// The default endpoint, or the one that a socket's name gives: a name that begins with `/`.
+    /// The endpoint to answer for where nothing else is said.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What a socket of this name is for: the default endpoint, unless the name is one that means something.
     ///
     /// # Errors
     /// A name that begins with `/` and is no known endpoint.
-    pub fn endpoint_named(&self, name: &str) -> Result<Endpoint, BadConfiguration> {
-        if !name.starts_with('/') {
-            return Ok(self.endpoint.clone());
+    pub fn purpose_named(&self, name: &str) -> Result<Purpose, BadConfiguration> {
+        match name.parse::<Purpose>() {
+            Err(e) if name.starts_with('/') => Err(BadConfiguration(format!("FileDescriptorName={name}: {e}"))),
+            Err(_) => Ok(Purpose::Endpoint(self.endpoint.clone())),
+            Ok(purpose) => Ok(purpose),
         }
-        name.parse().map_err(|e| BadConfiguration(format!("FileDescriptorName={name}: {e}")))
     }
 
-    /// The sockets to bind ourselves, each with its endpoint.
-    pub fn listen(&self) -> impl Iterator<Item = (SocketAddr, Endpoint)> {
-        self.listen.iter().map(|listen| (listen.address, listen.endpoint.as_ref().unwrap_or(&self.endpoint).clone()))
+    /// The sockets to bind ourselves, each with what it is for.
+    pub fn listen(&self) -> impl Iterator<Item = (SocketAddr, Purpose)> {
+        let default = || Purpose::Endpoint(self.endpoint.clone());
+        self.listen.iter().map(move |listen| (listen.address, listen.purpose.clone().unwrap_or_else(default)))
     }
 
     /// Patroni, as these options reach it.
@@ -187,7 +331,20 @@ impl Options {
     /// # Errors
     /// Words that do not go together.
     pub fn vocabulary(&self, endpoint: &Endpoint) -> Result<Vocabulary, BadConfiguration> {
-        Vocabulary::new(endpoint, self.words, self.on_standby, self.on_failure).map_err(BadConfiguration)
+        self.vocabulary_of(endpoint, self.words)
+    }
+
+    /// The same of other words than those of the options.
+    ///
+    /// # Errors
+    /// Words that do not go together.
+    pub fn vocabulary_of(&self, endpoint: &Endpoint, words: Words) -> Result<Vocabulary, BadConfiguration> {
+        Vocabulary::new(endpoint, words, self.on_standby, self.on_failure).map_err(BadConfiguration)
+    }
+
+    /// The hold that keeps the node back, if there is one.
+    pub fn hold(&self) -> Hold {
+        Hold::new(self.hold_file.clone())
     }
 
     /// How long things may take and last.
@@ -196,9 +353,56 @@ impl Options {
     }
 }
 
+/// The service's settings (`EnvironmentFile=` of the units).
+const SETTINGS: &str = "/etc/default/patroni-check";
+
+/// Says that they are in the environment already.
+const SETTINGS_READ: &str = "PATRONI_CHECK_SETTINGS_READ";
+
+/// Our own command line with the settings of the service added to the environment, where that does not have them yet: a
+/// person who asks the program means what the service does. None where there is nothing to add.
+pub fn with_the_settings() -> Option<process::Command> {
+    if std::env::var_os(SETTINGS_READ).is_some() {
+        return None;
+    }
+    let text = std::fs::read_to_string(SETTINGS).ok()?;
+    let mut arguments = std::env::args_os();
+    let mut command = process::Command::new(std::env::current_exe().ok()?);
+    command.arg0(arguments.next()?).args(arguments).env(SETTINGS_READ, SETTINGS);
+    for (name, value) in settings(&text) {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    Some(command)
+}
+
+/// Our settings in an environment file (systemd.exec(5), `EnvironmentFile=`), without its escapes, which none of them needs.
+fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let assignments = text.lines().filter_map(|line| line.trim().split_once('='));
+    assignments.filter(|(name, _)| name.starts_with("PATRONI_CHECK_")).map(|(name, value)| {
+        let value = value.trim();
+        let unquoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+        (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value))
+    })
+}
+
 /// The first paragraph of clap's message, without its line breaks.
 fn one_line(message: &str) -> String {
     let paragraph = message.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = paragraph.split_whitespace().collect();
     words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_systemd_reads_them() {
+        let text =
+            "# PATRONI_CHECK_A=1\n\nPATRONI_CHECK_B= 2 \n;x\nPATRONI_CHECK_C=\"a b\"\nPATH=/x\nPATRONI_CHECK_D='c'\n";
+        let found: Vec<_> = settings(text).collect();
+        assert_eq!(found, [("PATRONI_CHECK_B", "2"), ("PATRONI_CHECK_C", "a b"), ("PATRONI_CHECK_D", "c")]);
+    }
 }

@@ -79,6 +79,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// All that Patroni has, without parameters.
+    pub fn all() -> impl Iterator<Item = Endpoint> {
+        KNOWN.iter().map(Endpoint::plain)
+    }
+
+    fn plain(known: &Known) -> Endpoint {
+        Endpoint { path: known.path, kind: known.kind, since: known.since, lag: None, tags: Vec::new() }
+    }
+
     /// What a node must be to take this endpoint's traffic.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -151,8 +160,7 @@ impl FromStr for Endpoint {
             let names: Vec<_> = KNOWN.iter().map(|known| known.path).collect();
             return Err(format!("no such health check endpoint; Patroni has: {}", names.join(" ")));
         };
-        let mut endpoint =
-            Endpoint { path: found.path, kind: found.kind, since: found.since, lag: None, tags: Vec::new() };
+        let mut endpoint = Endpoint::plain(found);
         for parameter in query.into_iter().flat_map(|query| query.split('&')) {
             endpoint.add(parameter)?;
         }

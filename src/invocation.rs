@@ -1,9 +1,11 @@
 //! Who holds the socket: found out, not chosen by a flag.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::str::FromStr;
 
 use libsystemd::activation::receive_descriptors_with_names;
 use listenfd::ListenFd;
@@ -12,12 +14,49 @@ use socket2::{SockRef, Socket};
 use crate::cli::{BadConfiguration, Options};
 use crate::endpoint::Endpoint;
 
-/// Who holds the socket, and which endpoint it answers for.
+/// What a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// Checks of one endpoint.
+    Endpoint(Endpoint),
+    /// Checks that say themselves which endpoint they ask about (HAProxy's `agent-send`).
+    AgentSend,
+    /// Prometheus.
+    Metrics,
+}
+
+impl FromStr for Purpose {
+    type Err = String;
+
+    /// Reads what a socket's name says, or what stands behind the `=` of `--listen`.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what is known.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "agent-send" => Ok(Purpose::AgentSend),
+            "metrics" => Ok(Purpose::Metrics),
+            endpoint => Ok(Purpose::Endpoint(endpoint.parse()?)),
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Purpose::Endpoint(endpoint) => endpoint.fmt(f),
+            Purpose::AgentSend => f.write_str("agent-send"),
+            Purpose::Metrics => f.write_str("metrics"),
+        }
+    }
+}
+
+/// Who holds the socket, and what it is for.
 pub enum Invocation {
     /// Listeners, from systemd (Accept=no) or bound ourselves: the persistent service.
-    Listeners(Vec<(TcpListener, Endpoint)>),
+    Listeners(Vec<(TcpListener, Purpose)>),
     /// One connection, from systemd (Accept=yes) or inetd: one answer.
-    Connection(Socket, Endpoint),
+    Connection(Socket, Purpose),
     /// Nobody: the reply goes to standard output.
     Nobody(Endpoint),
 }
@@ -32,22 +71,22 @@ impl Invocation {
         if !passed.is_empty() {
             return from_systemd(passed);
         }
-        let default = options.endpoint_named("")?;
+        let default = options.endpoint().clone();
         if let Some(connection) = standard_input()? {
-            return Ok(Invocation::Connection(connection, default));
+            return Ok(Invocation::Connection(connection, Purpose::Endpoint(default)));
         }
         let mut listeners = Vec::new();
-        for (address, endpoint) in options.listen() {
+        for (address, purpose) in options.listen() {
             let listener = TcpListener::bind(address)
                 .map_err(|e| io::Error::new(e.kind(), format!("--listen {address}: {e}; is something else there?")))?;
-            listeners.push((listener, endpoint));
+            listeners.push((listener, purpose));
         }
         Ok(if listeners.is_empty() { Invocation::Nobody(default) } else { Invocation::Listeners(listeners) })
     }
 }
 
-/// The sockets in `LISTEN_FDS`, each with the endpoint that its name (`FileDescriptorName=`) gives.
-fn passed(options: &Options) -> Result<Vec<(TcpListener, Endpoint)>, BadConfiguration> {
+/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says.
+fn passed(options: &Options) -> Result<Vec<(TcpListener, Purpose)>, BadConfiguration> {
     // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names, adopts them.
     let names = receive_descriptors_with_names(false).unwrap_or_default();
     let mut descriptors = ListenFd::from_env();
@@ -58,13 +97,13 @@ fn passed(options: &Options) -> Result<Vec<(TcpListener, Endpoint)>, BadConfigur
             let unit = "a socket unit's ListenStream= with a port";
             BadConfiguration(format!("passed descriptor {index} ({name:?}) is no TCP socket; {unit} is needed"))
         })?;
-        sockets.push((socket, options.endpoint_named(name)?));
+        sockets.push((socket, options.purpose_named(name)?));
     }
     Ok(sockets)
 }
 
 /// Accept=no passes listeners, Accept=yes one connection. Only SO_ACCEPTCONN tells them apart.
-fn from_systemd(mut passed: Vec<(TcpListener, Endpoint)>) -> Result<Invocation, Box<dyn Error>> {
+fn from_systemd(mut passed: Vec<(TcpListener, Purpose)>) -> Result<Invocation, Box<dyn Error>> {
     let mut listening = 0;
     for (socket, _) in &passed {
         listening += usize::from(SockRef::from(socket).is_listener()?);
@@ -73,8 +112,8 @@ fn from_systemd(mut passed: Vec<(TcpListener, Endpoint)>) -> Result<Invocation, 
         return Ok(Invocation::Listeners(passed));
     }
     match (passed.pop(), passed.is_empty()) {
-        (Some((connection, endpoint)), true) => {
-            Ok(Invocation::Connection(Socket::from(OwnedFd::from(connection)), endpoint))
+        (Some((connection, purpose)), true) => {
+            Ok(Invocation::Connection(Socket::from(OwnedFd::from(connection)), purpose))
         }
         _ => Err(BadConfiguration("passed sockets are neither all listeners nor one connection".into()).into()),
     }

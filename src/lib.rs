@@ -6,13 +6,20 @@ pub mod invocation;
 pub mod endpoint;
 pub mod patroni;
 
+pub mod hold;
 pub mod node;
 pub mod verdict;
 
 pub mod reply;
 
+pub mod desk;
+pub mod hear;
 pub mod linger;
+pub mod metrics;
 pub mod once;
 pub mod serve;
 pub mod supervise;
 pub mod view;
+
+pub mod explain;
+pub mod haproxy_config;

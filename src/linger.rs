@@ -15,22 +15,19 @@ pub struct Lingering {
     clients: HashMap<Token, TcpStream>,
     /// When each has to go, in order; some are gone by then.
     leaving: VecDeque<(Instant, Token)>,
-    next: usize,
 }
 
 impl Lingering {
-    /// Nobody yet. Tokens for the poll are counted up from `first`.
-    pub fn new(first: usize, patience: Duration) -> Self {
-        Lingering { patience, clients: HashMap::new(), leaving: VecDeque::new(), next: first }
+    /// Nobody yet.
+    pub fn new(patience: Duration) -> Self {
+        Lingering { patience, clients: HashMap::new(), leaving: VecDeque::new() }
     }
 
     /// Sees a client off that has its answer: closes our side, and the rest when it closes too.
-    pub fn see_off(&mut self, now: Instant, mut client: TcpStream, registry: &Registry) {
+    pub fn see_off(&mut self, now: Instant, mut client: TcpStream, token: Token, registry: &Registry) {
         if client.shutdown(Shutdown::Write).is_err() || !may_send_more(&mut client) {
             return;
         }
-        let token = Token(self.next);
-        self.next += 1;
         if registry.register(&mut client, token, Interest::READABLE).is_ok() {
             self.clients.insert(token, client);
             self.leaving.push_back((now + self.patience, token));

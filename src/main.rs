@@ -1,15 +1,16 @@
 //! Answers HAProxy's agent-check on a Patroni host.
 
 use std::error::Error;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use patroni_check::cli::{BadConfiguration, Options};
+use patroni_check::cli::{BadConfiguration, Command, Options};
 use patroni_check::invocation::Invocation;
-use patroni_check::{once, serve};
+use patroni_check::{cli, explain, haproxy_config, hold, once, serve};
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(e) => {
             eprintln!("patroni-check: {e}");
             ExitCode::from(if e.is::<BadConfiguration>() { 2 } else { 1 })
@@ -17,11 +18,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
+fn run() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::read()?;
-    match Invocation::find(&options)? {
-        Invocation::Listeners(listeners) => serve::serve(listeners, &options),
-        Invocation::Connection(connection, endpoint) => once::answer(connection, &endpoint, &options),
-        Invocation::Nobody(endpoint) => once::print(&endpoint, &options),
+    if let (Some(_), Some(mut with_the_settings)) = (&options.command, cli::with_the_settings()) {
+        return Err(with_the_settings.exec().into());
+    }
+    match &options.command {
+        None => answer(&options)?,
+        Some(Command::Explain(what)) => return explain::explain(&options, what),
+        Some(Command::HaproxyConfig(what)) => haproxy_config::print(&options, what)?,
+        Some(Command::Hold { reason }) => hold::begin(&options.hold(), &reason.join(" "))?,
+        Some(Command::Release) => hold::end(&options.hold())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(options: &Options) -> Result<(), Box<dyn Error>> {
+    match Invocation::find(options)? {
+        Invocation::Listeners(listeners) => serve::serve(listeners, options),
+        Invocation::Connection(connection, endpoint) => once::answer(connection, &endpoint, options),
+        Invocation::Nobody(endpoint) => once::print(&endpoint, options),
     }
 }

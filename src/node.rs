@@ -61,6 +61,9 @@ pub struct About {
     /// Patroni's version, such as `4.0.6`.
     #[serde(default)]
     pub version: Option<String>,
+    /// The member's name in its cluster, from 3.1.
+    #[serde(default)]
+    pub name: Option<String>,
     #[serde(flatten)]
     pub(crate) others: Others,
 }
@@ -73,6 +76,36 @@ pub struct Tags {
     pub noloadbalance: bool,
     #[serde(flatten)]
     pub(crate) others: Others,
+}
+
+/// What `/cluster` lists (Patroni's `utils.py`, `cluster_as_json`).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cluster {
+    /// The cluster's name, from 3.1.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// All who have registered themselves.
+    pub members: Vec<Member>,
+}
+
+/// A member, as it has registered itself.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// `leader`, `replica`, `sync_standby` and so on.
+    pub role: String,
+    /// What it says of its Postgres.
+    pub state: String,
+    /// Where its Postgres listens; not there before it has said so.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Its port there.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Its replication lag in bytes, `unknown`, or nothing for the leader.
+    #[serde(default)]
+    pub lag: Value,
 }
 
 fn is_set<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::config::Config;
@@ -17,7 +19,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 
 use crate::endpoint::Endpoint;
-use crate::node::Body;
+use crate::node::{Body, Cluster};
 
 /// After this long a request is given up. Giving up sooner and asking again would take one more of Patroni's five
 /// workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
@@ -55,6 +57,12 @@ impl BaseUrl {
     /// Whether Patroni is spoken to by TLS.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
+    }
+
+    /// The port, by default the scheme's.
+    pub fn port(&self) -> u16 {
+        let given = self.0.parse::<Uri>().ok().and_then(|uri| uri.port_u16());
+        given.unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 }
 
@@ -118,6 +126,48 @@ impl Patroni {
         ask(&agent, &format!("{}{endpoint}", self.base))
     }
 
+    /// The same on a thread that is left behind when the time, which counts from `since`, is over, because a name lookup can't
+    /// be given a deadline.
+    pub fn get_within(&self, endpoint: &Endpoint, since: Instant, limit: Duration) -> Observation {
+        let (found, finding) = channel();
+        let (patroni, asked) = (self.clone(), endpoint.clone());
+        let thread = thread::Builder::new().spawn(move || found.send(patroni.get(&asked)).is_ok());
+        thread.map_err(|e| Failure::NoAnswer(format!("no thread to ask it: {e}")))?;
+        let late = |_| Err(Failure::NoAnswer(format!("no answer within {limit:?}")));
+        finding.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
+    }
+
+    /// The cluster's members, as `/cluster` lists them. Takes 30 s at most. Never the source of a verdict.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn cluster(&self) -> Result<Cluster, String> {
+        let url = format!("{}/cluster", self.base);
+        let why = |failure| match failure {
+            Failure::NoAnswer(why) | Failure::NotHttp(why) => format!("{url}: {why}"),
+        };
+        let (status, body) = exchange(&self.agent()?, &url).map_err(why)?;
+        if status != 200 {
+            return Err(format!("{url}: status {status}"));
+        }
+        serde_json::from_slice(&body.unwrap_or_default()).map_err(|e| format!("{url}: no list of members: {e}"))
+    }
+
+    /// The base address.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// The other scheme at the same address, with any certificate: to find out what Patroni speaks, not what it says.
+    pub fn in_the_other_scheme(&self) -> Patroni {
+        let base = match self.base.0.split_once("://") {
+            Some(("http", rest)) => format!("https://{rest}"),
+            Some((_, rest)) => format!("http://{rest}"),
+            None => self.base.0.clone(),
+        };
+        Patroni { base: BaseUrl(base), tls: Tls { insecure: true, ..Tls::default() }, connect: self.connect }
+    }
+
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
     /// certificates that were renewed on disk are picked up.
     fn agent(&self) -> Result<Agent, String> {
@@ -142,16 +192,26 @@ pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connect
     Agent::with_parts(config.build(), connector, AllAddresses)
 }
 
-/// Asks with GET, and reads the answer to its end: Patroni logs a traceback for each that is left unread.
+/// Asks for an endpoint.
 pub fn ask(agent: &Agent, url: &str) -> Observation {
-    let mut response = agent.get(url).header(header::CONNECTION, "close").call().map_err(failure)?;
-    let status = response.status().as_u16();
-    let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
-        Ok(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
-        Err(ureq::Error::BodyExceedsLimit(_)) => Body::Unreadable("endless body".into()),
-        Err(e) => return Err(failure(e)),
+    let (status, body) = exchange(agent, url)?;
+    let body = match body {
+        Some(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
+        None => Body::Unreadable("endless body".into()),
     };
     Ok(Answer { status, body })
+}
+
+/// One GET: the status, and the body unless that has no end. The answer is read whole, because Patroni logs a traceback
+/// for each that is left unread.
+fn exchange(agent: &Agent, url: &str) -> Result<(u16, Option<Vec<u8>>), Failure> {
+    let mut response = agent.get(url).header(header::CONNECTION, "close").call().map_err(failure)?;
+    let status = response.status().as_u16();
+    match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+        Ok(body) => Ok((status, Some(body))),
+        Err(ureq::Error::BodyExceedsLimit(_)) => Ok((status, None)),
+        Err(e) => Err(failure(e)),
+    }
 }
 
 impl Tls {

@@ -93,6 +93,7 @@ impl Vocabulary {
                 OnFailure::Drain => ("DRAIN UP", why),
                 OnFailure::Silent => return None,
             },
+            Verdict::Held(why) => ("MAINT UP", why),
         };
         let line = match self.words {
             Words::Full => format!("{words} # {}", clean(why)),

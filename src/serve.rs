@@ -1,9 +1,6 @@
 //! The persistent responder: one event loop over all listeners, and one thread a view that asks Patroni.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
@@ -11,16 +8,18 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::cli::{BadConfiguration, Options};
+use crate::cli::Options;
+use crate::desk::{Desks, LENT};
 use crate::endpoint::Endpoint;
+use crate::hear::{Heard, Hearing, Speech, endpoint_in};
+use crate::hold::Hold;
+use crate::invocation::Purpose;
 use crate::linger::Lingering;
-use crate::patroni::{Observation, Patroni};
 use crate::reply::Vocabulary;
 use crate::supervise::{Change, Supervisor};
-use crate::verdict::{NoNews, Verdict, judge};
-use crate::view::View;
+use crate::verdict::Verdict;
 
-/// Sockets open at once, waiting or lingering; those who come then wait in the listener's backlog.
+/// Sockets open at once, speaking, waiting or lingering; those who come then wait in the listener's backlog.
 const OPEN: usize = 4096;
 
 /// Descriptors that clients can't take: ours, and for each view those of its request (socket, name lookup, certificates).
@@ -36,25 +35,19 @@ const BREATHER: Duration = Duration::from_millis(100);
 const WAKER: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
-/// What a view's thread found: which view, what Patroni said, what that means.
-type Found = (usize, Observation, Result<Verdict, NoNews>);
-
 struct Listener {
     socket: TcpListener,
-    view: usize,
+    /// Whom its clients are led to.
+    to: Door,
     /// Connections may wait; the poll tells of new ones only.
     ready: bool,
 }
 
-/// A view with what it needs towards Patroni, HAProxy and the operator.
-struct Desk {
-    endpoint: Endpoint,
-    vocabulary: Vocabulary,
-    view: View<TcpStream>,
-    fetch: Sender<()>,
-    observation: Option<Observation>,
-    said: Option<Verdict>,
-    answered: u64,
+/// Where a client is led: to the desk of its endpoint, or, to be heard first, to where it can speak.
+#[derive(Clone, Copy)]
+enum Door {
+    Desk(usize),
+    Hearing(Speech),
 }
 
 /// Answers checks on these listeners, each for its endpoint, until SIGTERM or SIGINT; then accepts no more, answers what
@@ -63,11 +56,11 @@ struct Desk {
 /// # Errors
 /// [`BadConfiguration`], or what the operating system refused at the start.
 pub fn serve(
-    listeners: Vec<(std::net::TcpListener, Endpoint)>,
+    listeners: Vec<(std::net::TcpListener, Purpose)>,
     options: &Options,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut responder = Responder::new(listeners, options)?;
-    responder.supervisor.ready(&responder.status())?;
+    responder.supervisor.ready(&responder.desks.status())?;
     responder.run()?;
     Ok(())
 }
@@ -76,12 +69,19 @@ struct Responder {
     poll: Poll,
     signal: UnixStream,
     listeners: Vec<Listener>,
-    desks: Vec<Desk>,
-    found: Receiver<Found>,
+    desks: Desks,
+    /// What is answered for where a check that may say so says nothing, and the words for one that talks nonsense.
+    default: (Endpoint, Vocabulary),
     supervisor: Supervisor,
+    hold: Hold,
+    /// Why the node is held, if it is; looked up once a turn, if anybody asks.
+    held: Option<Option<String>>,
     deadline: Duration,
+    hearing: Hearing,
     lingering: Lingering,
-    /// As many of these as may be open.
+    /// The next client's.
+    token: Token,
+    /// As many clients as may be there.
     room: usize,
     /// Accepting pauses until then.
     stalled: Option<Instant>,
@@ -91,37 +91,47 @@ struct Responder {
 
 impl Responder {
     fn new(
-        sockets: Vec<(std::net::TcpListener, Endpoint)>,
+        sockets: Vec<(std::net::TcpListener, Purpose)>,
         options: &Options,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let signal = signals(&poll)?;
-        let (finder, found) = channel();
-        let patroni = options.patroni()?;
-        let mut desks: Vec<Desk> = Vec::new();
+        let mut desks = Desks::new(options, Waker::new(poll.registry(), WAKER)?)?;
+        let default = (options.endpoint().clone(), options.vocabulary(options.endpoint())?);
         let mut listeners = Vec::new();
-        for (socket, endpoint) in sockets {
-            // Two sockets for one endpoint share its view: Patroni gets one request at a time for each endpoint.
-            let view = match desks.iter().position(|desk| desk.endpoint == endpoint) {
-                Some(view) => view,
-                None => {
-                    let fetch = fetcher(desks.len(), &patroni, &endpoint, &finder, &waker)?;
-                    desks.push(Desk::new(endpoint, options, fetch)?);
-                    desks.len() - 1
+        for (socket, purpose) in sockets {
+            let to = match purpose {
+                Purpose::Endpoint(endpoint) => Door::Desk(desks.open(&endpoint)?),
+                Purpose::AgentSend => {
+                    desks.open(&default.0)?;
+                    Door::Hearing(Speech::Line)
                 }
+                Purpose::Metrics => Door::Hearing(Speech::Head),
             };
             socket.set_nonblocking(true)?;
             let mut socket = TcpListener::from_std(socket);
             poll.registry().register(&mut socket, Token(listeners.len()), Interest::READABLE)?;
-            listeners.push(Listener { socket, view, ready: true });
+            listeners.push(Listener { socket, to, ready: true });
         }
         let deadline = options.limits().deadline;
-        let lingering = Lingering::new(listeners.len(), deadline);
-        let supervisor = Supervisor::new();
-        let room = room(desks.len());
-        let (stalled, stop) = (None, None);
-        Ok(Responder { poll, signal, listeners, desks, found, supervisor, deadline, lingering, room, stalled, stop })
+        let room = room(desks.desks.len() + LENT);
+        Ok(Responder {
+            poll,
+            signal,
+            token: Token(listeners.len()),
+            listeners,
+            desks,
+            default,
+            supervisor: Supervisor::new(),
+            hold: options.hold(),
+            held: None,
+            deadline,
+            hearing: Hearing::new(deadline),
+            lingering: Lingering::new(deadline),
+            room,
+            stalled: None,
+            stop: None,
+        })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -132,21 +142,29 @@ impl Responder {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
+            self.held = None;
             for event in &events {
                 match event.token() {
                     WAKER => self.collect(),
                     SIGNAL => self.stop(),
                     Token(listener) if listener < self.listeners.len() => self.listeners[listener].ready = true,
-                    client => self.lingering.drain(client),
+                    client => match self.hearing.go_on(client, self.poll.registry()) {
+                        Some(heard) => self.lead(heard),
+                        None => self.lingering.drain(client),
+                    },
                 }
             }
             let now = Instant::now();
             self.accept(now);
+            while let Some(heard) = self.hearing.overdue(now, self.poll.registry()) {
+                self.lead(heard);
+            }
             self.answer_overdue(now);
-            self.fetch(now);
+            // Not from before the last check was accepted: the answer would not be for that one.
+            self.desks.fetch(Instant::now());
             self.lingering.expire(now);
             if self.supervisor.is_due(now) {
-                self.supervisor.beat(now, &self.status());
+                self.supervisor.beat(now, &self.desks.status());
             }
             if self.stop.is_some_and(|last| now >= last || self.open() == 0) {
                 return Ok(());
@@ -159,13 +177,15 @@ impl Responder {
         let now = Instant::now();
         let can_accept = self.listeners.iter().any(|listener| listener.ready);
         let accept = (can_accept && self.stop.is_none()).then(|| self.stalled.unwrap_or(now));
-        let overdue = self.desks.iter().filter_map(|desk| desk.view.next_deadline()).min();
-        let times = [accept, overdue, self.lingering.next_leave(), self.supervisor.due(), self.stop];
+        let overdue = self.desks.desks.iter().filter_map(|desk| desk.view.next_deadline()).min();
+        let (spoken, gone) = (self.hearing.next_over(), self.lingering.next_leave());
+        let times = [accept, overdue, spoken, gone, self.supervisor.due(), self.stop];
         times.into_iter().flatten().min().map(|time| time.saturating_duration_since(now))
     }
 
     fn open(&self) -> usize {
-        self.lingering.len() + self.desks.iter().map(|desk| desk.view.waiting()).sum::<usize>()
+        let waiting = self.desks.desks.iter().map(|desk| desk.view.waiting()).sum::<usize>();
+        self.hearing.len() + self.lingering.len() + waiting
     }
 
     fn accept(&mut self, now: Instant) {
@@ -182,7 +202,7 @@ impl Responder {
                     return;
                 }
                 match self.listeners[index].socket.accept() {
-                    Ok((client, _)) => self.admit(self.listeners[index].view, client),
+                    Ok((client, _)) => self.admit(self.listeners[index].to, client),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.listeners[index].ready = false,
                     Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                     // No descriptor is free (EMFILE, ENFILE), or no memory: somebody who has his answer makes room.
@@ -196,60 +216,99 @@ impl Responder {
         }
     }
 
-    fn admit(&mut self, view: usize, client: TcpStream) {
+    fn admit(&mut self, door: Door, client: TcpStream) {
         // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
         let now = Instant::now();
-        if let Some((client, verdict)) = self.desks[view].view.arrive(now, client) {
-            self.answer(now, view, client, verdict);
+        match door {
+            Door::Desk(desk) => self.queue(now, now, desk, client),
+            Door::Hearing(speech) => {
+                let token = self.next_token();
+                if let Some(heard) = self.hearing.begin(now, client, speech, token, self.poll.registry()) {
+                    self.lead(heard);
+                }
+            }
         }
     }
 
-    fn answer(&mut self, now: Instant, view: usize, mut client: TcpStream, verdict: Verdict) {
-        let desk = &mut self.desks[view];
-        desk.answered += 1;
+    /// Leads a client that has spoken to whom it asked for.
+    fn lead(&mut self, heard: Heard) {
+        let now = Instant::now();
+        match heard.speech {
+            Speech::Line => {
+                let desk = endpoint_in(&heard.said, &self.default.0).and_then(|endpoint| {
+                    let too_many = || Verdict::Fail("agent-send: too many different endpoints".into());
+                    self.desks.lend(now, &endpoint).ok_or_else(too_many)
+                });
+                match desk {
+                    Ok(desk) => self.queue(now, heard.arrived, desk, heard.client),
+                    Err(verdict) => self.say(now, heard.client, self.default.1.reply(&verdict)),
+                }
+            }
+            Speech::Head if heard.is_whole() => {
+                let answer = self.desks.metrics(now, &heard.said);
+                self.say(now, heard.client, Some(answer));
+            }
+            Speech::Head => {}
+        }
+    }
+
+    fn queue(&mut self, now: Instant, arrived: Instant, desk: usize, client: TcpStream) {
+        if let Some((client, verdict)) = self.desks.desks[desk].view.arrive(now, arrived, client) {
+            self.answer(now, desk, client, verdict);
+        }
+    }
+
+    fn answer(&mut self, now: Instant, desk: usize, client: TcpStream, verdict: Verdict) {
+        let verdict = match self.held.get_or_insert_with(|| self.hold.reason()) {
+            Some(why) => Verdict::held(why),
+            None => verdict,
+        };
+        let desk = &mut self.desks.desks[desk];
         let reply = desk.vocabulary.reply(&verdict);
+        desk.answered += 1;
+        desk.meter.answered(&reply);
         if desk.said.as_ref() != Some(&verdict) {
-            let observation = desk.observation.as_ref();
             self.supervisor.changed(&Change {
                 endpoint: &desk.endpoint,
                 verdict: &verdict,
                 reply: &reply,
-                observation,
+                observation: desk.observation.as_ref(),
             });
+            desk.meter.changed(now, &verdict);
             desk.said = Some(verdict);
-            let status = self.status();
-            self.supervisor.status(&status);
+            self.supervisor.status(&self.desks.status());
         }
+        self.say(now, client, reply);
+    }
+
+    fn say(&mut self, now: Instant, mut client: TcpStream, reply: Option<String>) {
         let Some(reply) = reply else { return };
-        // A client that is gone has no use for its answer, and an empty send buffer takes a short line whole.
+        // A client that is gone has no use for its answer, and an empty send buffer takes a short one whole.
         if client.write(reply.as_bytes()).is_ok() {
-            self.lingering.see_off(now, client, self.poll.registry());
+            let token = self.next_token();
+            self.lingering.see_off(now, client, token, self.poll.registry());
         }
     }
 
+    fn next_token(&mut self) -> Token {
+        let token = self.token;
+        self.token = Token(token.0 + 1);
+        token
+    }
+
     fn collect(&mut self) {
-        while let Ok((view, observation, found)) = self.found.try_recv() {
-            let now = Instant::now();
-            self.desks[view].observation = Some(observation);
-            for (client, verdict) in self.desks[view].view.observed(now, found) {
-                self.answer(now, view, client, verdict);
+        let now = Instant::now();
+        while let Some((desk, answered)) = self.desks.collect(now) {
+            for (client, verdict) in answered {
+                self.answer(now, desk, client, verdict);
             }
         }
     }
 
     fn answer_overdue(&mut self, now: Instant) {
-        for view in 0..self.desks.len() {
-            for (client, verdict) in self.desks[view].view.overdue(now) {
-                self.answer(now, view, client, verdict);
-            }
-        }
-    }
-
-    fn fetch(&mut self, now: Instant) {
-        for desk in &mut self.desks {
-            if desk.view.begin_fetch(now) {
-                // The thread lives as long as we do: a panic in it ends the program.
-                let _ = desk.fetch.send(());
+        for desk in 0..self.desks.desks.len() {
+            for (client, verdict) in self.desks.desks[desk].view.overdue(now) {
+                self.answer(now, desk, client, verdict);
             }
         }
     }
@@ -262,23 +321,6 @@ impl Responder {
             self.stop = Some(Instant::now() + self.deadline);
         }
     }
-
-    fn status(&self) -> String {
-        let views = self.desks.iter().map(|desk| {
-            let said = desk.said.as_ref().and_then(|verdict| desk.vocabulary.reply(verdict));
-            let said = said.as_deref().map_or("nothing said yet", str::trim_end);
-            format!("{}: {said} ({} checks)", desk.endpoint, desk.answered)
-        });
-        views.collect::<Vec<_>>().join("; ")
-    }
-}
-
-impl Desk {
-    fn new(endpoint: Endpoint, options: &Options, fetch: Sender<()>) -> Result<Self, BadConfiguration> {
-        let vocabulary = options.vocabulary(&endpoint)?;
-        let view = View::new(options.limits());
-        Ok(Desk { endpoint, vocabulary, view, fetch, observation: None, said: None, answered: 0 })
-    }
 }
 
 /// How many clients may be there at once: one that could not be answered, for want of a descriptor for asking Patroni,
@@ -286,28 +328,6 @@ impl Desk {
 fn room(views: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
     limit.saturating_sub(RESERVED + views * RESERVED_A_VIEW).clamp(1, OPEN)
-}
-
-/// Starts the thread that asks Patroni for a view, once for each order.
-fn fetcher(
-    view: usize,
-    patroni: &Patroni,
-    endpoint: &Endpoint,
-    found: &Sender<Found>,
-    waker: &Arc<Waker>,
-) -> io::Result<Sender<()>> {
-    let (order, orders) = channel();
-    let (patroni, endpoint, found, waker) = (patroni.clone(), endpoint.clone(), found.clone(), Arc::clone(waker));
-    thread::Builder::new().name(format!("fetch{endpoint}")).spawn(move || {
-        while let Ok(()) = orders.recv() {
-            let observation = patroni.get(&endpoint);
-            let verdict = judge(&endpoint, &observation);
-            if found.send((view, observation, verdict)).is_err() || waker.wake().is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(order)
 }
 
 fn signals(poll: &Poll) -> io::Result<UnixStream> {

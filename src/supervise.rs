@@ -81,19 +81,16 @@ impl Supervisor {
     /// One journal entry for a change of verdict, with a field for each thing that one may want to filter by; a line on
     /// standard error where that is not the journal.
     pub fn changed(&self, change: &Change) {
-        let (priority, word, why) = match change.verdict {
-            Verdict::Serve(why) => (Priority::Notice, "serve", why),
-            Verdict::StandBy(why) => (Priority::Notice, "standby", why),
-            Verdict::Fail(why) => (Priority::Warning, "fail", why),
-        };
+        let is_failure = matches!(change.verdict, Verdict::Fail(_));
+        let priority = if is_failure { Priority::Warning } else { Priority::Notice };
         let reply = change.reply.as_deref().unwrap_or("(nothing)").trim_end();
         let message = format!("{} -> {reply}", change.endpoint);
         let mut fields = vec![
             ("SYSLOG_IDENTIFIER", "patroni-check".to_owned()),
             ("PATRONI_CHECK_ENDPOINT", change.endpoint.to_string()),
-            ("PATRONI_CHECK_VERDICT", word.to_owned()),
+            ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),
             ("PATRONI_CHECK_REPLY", reply.to_owned()),
-            ("PATRONI_CHECK_REASON", why.clone()),
+            ("PATRONI_CHECK_REASON", change.verdict.why().to_owned()),
         ];
         if let Some(Ok(answer)) = change.observation {
             fields.push(("PATRONI_CHECK_STATUS", answer.status.to_string()));

@@ -16,6 +16,8 @@ pub enum Verdict {
     StandBy(String),
     /// Something is wrong.
     Fail(String),
+    /// An operator holds the node back, whatever Patroni says.
+    Held(String),
 }
 
 /// Nothing was learnt about the node. An earlier verdict may stand for a while; without one this becomes the verdict.
@@ -26,6 +28,29 @@ pub enum NoNews {
     /// A primary without the leader lock. That is news, unless Patroni was silent just before: then it may have been
     /// started anew, and not have looked at its lock yet (`ha.py`, `is_leader`).
     NoLock(String),
+}
+
+impl Verdict {
+    /// Held for this reason, if one was given.
+    pub fn held(why: &str) -> Self {
+        Verdict::Held(if why.is_empty() { "held".into() } else { format!("held: {why}") })
+    }
+
+    /// The verdict in one word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Serve(_) => "serve",
+            Verdict::StandBy(_) => "standby",
+            Verdict::Fail(_) => "fail",
+            Verdict::Held(_) => "held",
+        }
+    }
+
+    /// The reason, in a few more.
+    pub fn why(&self) -> &str {
+        let (Verdict::Serve(why) | Verdict::StandBy(why) | Verdict::Fail(why) | Verdict::Held(why)) = self;
+        why
+    }
 }
 
 impl From<NoNews> for Verdict {
@@ -73,6 +98,11 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, 
         "unknown" => silence("postgres: state unknown".into()),
         other => fail(format!("postgres: {other}")),
     }
+}
+
+/// Whether this Patroni may mean something else by the endpoint.
+pub fn is_too_old(endpoint: &Endpoint, node: &Node) -> bool {
+    too_old(endpoint, node).is_some()
 }
 
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they

@@ -41,15 +41,17 @@ impl<C> View<C> {
         View { limits, latest: None, news: None, doubt: false, fetch: None, waiting: VecDeque::new() }
     }
 
-    /// A check arrives. It is given back with its verdict if there is one fresh enough; otherwise it waits.
-    pub fn arrive(&mut self, now: Instant, check: C) -> Option<(C, Verdict)> {
+    /// A check that arrived just now, or a moment ago if it took a moment to say what it asks about. It is given back with
+    /// its verdict if there is one fresh enough; otherwise it waits.
+    pub fn arrive(&mut self, now: Instant, arrived: Instant, check: C) -> Option<(C, Verdict)> {
         if let Some((began, no_news)) = &self.latest {
-            if *began + self.limits.max_age >= now {
+            if *began + self.limits.max_age >= arrived {
                 let no_news = no_news.clone();
                 return Some((check, self.verdict(now, no_news)));
             }
         }
-        self.waiting.push_back((now, check));
+        let place = self.waiting.partition_point(|(earlier, _)| *earlier <= arrived);
+        self.waiting.insert(place, (arrived, check));
         None
     }
 
@@ -106,6 +108,11 @@ impl<C> View<C> {
         self.waiting.front().map(|(arrived, _)| *arrived + self.limits.deadline)
     }
 
+    /// Whether nobody waits, for Patroni neither.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.is_empty() && self.fetch.is_none()
+    }
+
     /// The number of checks that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -148,6 +155,10 @@ mod tests {
         (View::new(Limits { deadline: ms(500), max_age: ms(100), grace: ms(5000) }), Clock(Instant::now()))
     }
 
+    fn arrive(view: &mut View<u32>, at: Instant, check: u32) -> Option<(u32, Verdict)> {
+        view.arrive(at, at, check)
+    }
+
     fn serve() -> Verdict {
         Verdict::Serve("primary".into())
     }
@@ -168,24 +179,24 @@ mod tests {
     fn one_request_answers_all_that_wait_and_those_soon_after() {
         let (mut view, clock) = view();
         assert!(!view.begin_fetch(clock.at(0)), "nobody asked");
-        assert_eq!(view.arrive(clock.at(0), 1), None);
-        assert_eq!(view.arrive(clock.at(0), 2), None);
+        assert_eq!(arrive(&mut view, clock.at(0), 1), None);
+        assert_eq!(arrive(&mut view, clock.at(0), 2), None);
         assert!(view.begin_fetch(clock.at(0)));
-        assert_eq!(view.arrive(clock.at(20), 3), None);
+        assert_eq!(arrive(&mut view, clock.at(20), 3), None);
         assert!(!view.begin_fetch(clock.at(20)), "one in flight");
         assert_eq!(view.observed(clock.at(50), Ok(serve())), [(1, serve()), (2, serve()), (3, serve())]);
-        assert_eq!(view.arrive(clock.at(100), 4), Some((4, serve())));
+        assert_eq!(arrive(&mut view, clock.at(100), 4), Some((4, serve())));
         assert!(!view.begin_fetch(clock.at(100)));
-        assert_eq!(view.arrive(clock.at(101), 5), None);
+        assert_eq!(arrive(&mut view, clock.at(101), 5), None);
         assert!(view.begin_fetch(clock.at(101)));
     }
 
     #[test]
     fn an_observation_that_began_too_long_before_a_check_does_not_answer_it() {
         let (mut view, clock) = view();
-        view.arrive(clock.at(0), 1);
+        arrive(&mut view, clock.at(0), 1);
         assert!(view.begin_fetch(clock.at(0)));
-        view.arrive(clock.at(150), 2);
+        arrive(&mut view, clock.at(150), 2);
         assert_eq!(view.observed(clock.at(200), Ok(serve())), [(1, serve())]);
         assert_eq!(view.waiting(), 1);
         assert!(view.begin_fetch(clock.at(200)));
@@ -196,43 +207,43 @@ mod tests {
     #[test]
     fn a_check_is_answered_at_its_deadline_and_the_request_goes_on() {
         let (mut view, clock) = view();
-        view.arrive(clock.at(0), 1);
-        view.arrive(clock.at(10), 2);
+        arrive(&mut view, clock.at(0), 1);
+        arrive(&mut view, clock.at(10), 2);
         assert!(view.begin_fetch(clock.at(10)));
         assert_eq!(view.next_deadline(), Some(clock.at(500)));
         assert_eq!(view.overdue(clock.at(499)), []);
         assert_eq!(view.overdue(clock.at(500)), [(1, late())]);
         assert_eq!(view.overdue(clock.at(510)), [(2, late())]);
-        view.arrive(clock.at(520), 3);
+        arrive(&mut view, clock.at(520), 3);
         assert!(!view.begin_fetch(clock.at(520)), "the first is still in flight");
     }
 
     #[test]
     fn silence_is_no_news_until_the_last_word_is_as_old_as_the_grace() {
         let (mut view, clock) = view();
-        view.arrive(clock.at(0), 1);
+        arrive(&mut view, clock.at(0), 1);
         view.begin_fetch(clock.at(0));
         view.observed(clock.at(5), Ok(serve()));
         // refused at once
-        view.arrive(clock.at(1000), 2);
+        arrive(&mut view, clock.at(1000), 2);
         view.begin_fetch(clock.at(1000));
         assert_eq!(view.observed(clock.at(1001), Err(refused())), [(2, serve())]);
-        assert_eq!(view.arrive(clock.at(1050), 3), Some((3, serve())), "from the same observation");
+        assert_eq!(arrive(&mut view, clock.at(1050), 3), Some((3, serve())), "from the same observation");
         // hanging
-        view.arrive(clock.at(4400), 4);
+        arrive(&mut view, clock.at(4400), 4);
         view.begin_fetch(clock.at(4400));
         assert_eq!(view.overdue(clock.at(4900)), [(4, serve())]);
-        view.arrive(clock.at(4500), 5);
+        arrive(&mut view, clock.at(4500), 5);
         assert_eq!(view.overdue(clock.at(5000)), [(5, late())], "the last word is 5 s old");
         assert_eq!(view.observed(clock.at(5100), Err(refused())), []);
-        view.arrive(clock.at(6000), 6);
+        arrive(&mut view, clock.at(6000), 6);
         view.begin_fetch(clock.at(6000));
         assert_eq!(view.observed(clock.at(6001), Err(refused())), [(6, refused().into())]);
     }
 
     /// One check and one request, which takes a millisecond.
     fn check(view: &mut View<u32>, clock: &Clock, at: u64, found: Result<Verdict, NoNews>) -> Verdict {
-        assert_eq!(view.arrive(clock.at(at), 0), None);
+        assert_eq!(arrive(view, clock.at(at), 0), None);
         assert!(view.begin_fetch(clock.at(at)));
         let mut answered = view.observed(clock.at(at + 1), found);
         assert_eq!(answered.len(), 1);
@@ -280,13 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_takes_a_moment_to_speak_is_as_old_as_its_arrival() {
+        let (mut view, clock) = view();
+        arrive(&mut view, clock.at(20), 1);
+        assert_eq!(view.arrive(clock.at(30), clock.at(0), 2), None);
+        assert_eq!(view.overdue(clock.at(500)), [(2, late())]);
+        assert!(view.begin_fetch(clock.at(510)));
+        view.observed(clock.at(511), Ok(serve()));
+        assert_eq!(view.arrive(clock.at(630), clock.at(610), 3), Some((3, just_back())));
+    }
+
+    #[test]
     fn a_late_answer_is_as_old_as_its_request() {
         let (mut view, clock) = view();
-        view.arrive(clock.at(0), 1);
+        arrive(&mut view, clock.at(0), 1);
         view.begin_fetch(clock.at(0));
         view.overdue(clock.at(500));
         view.observed(clock.at(29_000), Ok(serve()));
-        assert_eq!(view.arrive(clock.at(29_001), 2), None, "too old to answer from");
+        assert_eq!(arrive(&mut view, clock.at(29_001), 2), None, "too old to answer from");
         view.begin_fetch(clock.at(29_001));
         assert_eq!(view.observed(clock.at(29_002), Ok(serve())), [(2, just_back())], "nor does it end the doubt");
         assert_eq!(check(&mut view, &clock, 29_200, Ok(serve())), serve());

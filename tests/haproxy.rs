@@ -206,6 +206,49 @@ fn silence_leaves_the_server_as_it_was() {
 }
 
 #[test]
+fn one_port_answers_for_what_each_backend_sends() {
+    let patroni = StandIn::new(answer(200, r#"{"state": "running", "role": "replica", "timeline": 3}"#));
+    let postgres = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = postgres.local_addr().unwrap();
+    let port = any_port();
+    let listen = format!("127.0.0.1:{port}=agent-send");
+    let _agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "4s", "--listen", &listen]);
+    let backend = |name: &str, sends: &str| {
+        format!(
+            "backend {name}\n    server db1 {address} check inter 100ms agent-check agent-port {port} agent-inter 100ms {sends}\n"
+        )
+    };
+    let sections = [
+        ("reads", r#"agent-send "/replica\n""#),
+        ("without-end", "agent-send /health"),
+        ("writes", r#"agent-send "/primary\n""#),
+        ("nonsense", r#"agent-send "/replicas\n""#),
+    ];
+    let backends = sections.map(|(name, sends)| backend(name, sends)).concat();
+    let directory = TempDir::new().unwrap();
+    let haproxy =
+        Haproxy::start(Command::new("haproxy"), directory.path(), &format!("{DEFAULTS}\n{backends}")).unwrap();
+    // In maintenance is what it does not begin with.
+    for (name, status) in [("nonsense", "MAINT"), ("writes", "MAINT"), ("reads", "UP"), ("without-end", "UP")] {
+        await_that(name, || haproxy.status(name, "db1").unwrap().starts_with(status));
+    }
+    let last = |name: &str| {
+        await_some(name, || {
+            let last = haproxy.server(name, "db1").unwrap()["last_agt"].clone();
+            (!last.is_empty()).then_some(last)
+        })
+    };
+    assert!(last("reads").ends_with("(replica timeline 3)"), "{}", last("reads"));
+    assert!(last("nonsense").ends_with("(agent-send: no health check endpoint of Patroni's)"), "{}", last("nonsense"));
+    assert!(last("without-end").ends_with("(replica timeline 3)"), "{}", last("without-end"));
+    let asked = patroni.requests();
+    for path in ["/replica", "/health", "/primary"] {
+        assert!(asked.contains(&format!("GET {path} HTTP/1.1")), "{path}: {asked:?}");
+    }
+    assert!(!asked.iter().any(|line| line.contains("/replicas")), "{asked:?}");
+}
+
+#[test]
 fn haproxy_takes_the_lines_of_the_readme_as_they_are() {
     assert_eq!(readme().len(), 2);
     for block in readme() {

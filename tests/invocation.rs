@@ -3,10 +3,11 @@
 mod lab;
 
 use std::fs::File;
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
-use lab::standin::{Behaviour, StandIn, primary, replica};
+use lab::standin::{Behaviour, StandIn, answer, primary, replica};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -97,6 +98,96 @@ fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
     Agent::activated(&["--accept"], &[&options[..], &["--endpoint", "/sync"]].concat()).check();
     let asked = ["/replica?lag=1048576", "/read-only", "/primary", "/sync"];
     assert_eq!(patroni.requests(), asked.map(|path| format!("GET {path} HTTP/1.1")));
+}
+
+/// A Patroni that knows every parameter.
+fn new_primary() -> Behaviour {
+    answer(200, r#"{"state": "running", "role": "primary", "timeline": 3, "patroni": {"version": "4.0.6"}}"#)
+}
+
+#[test]
+fn a_check_says_its_endpoint_itself_where_the_socket_is_for_that() {
+    let patroni = StandIn::new(new_primary());
+    // The line has a quarter of the deadline to come.
+    let options = ["--patroni", &patroni.url(), "--deadline", "4s", "--max-age", "0s"];
+    let nonsense = "MAINT DOWN # agent-send: no health check endpoint of Patroni's\n";
+    for activate in [&["--fdname=agent-send"][..], &["--accept", "--fdname=agent-send"]] {
+        let before = patroni.requests().len();
+        let agent = Agent::activated(activate, &options);
+        let table = [
+            ("/replica?lag=1kB\n", READY),
+            ("/primary\r\n", READY),
+            // HAProxy adds no end of line.
+            ("/health", READY),
+            ("\n", READY),
+            ("/standby\n", nonsense),
+            ("GET /replica HTTP/1.0\r\n\r\n", nonsense),
+        ];
+        for (line, reply) in table {
+            assert_eq!(check_after_sending(agent.address, line.as_bytes()), reply, "{line}");
+        }
+        // The default one.
+        assert_eq!(agent.check(), READY);
+        // An end that comes nowhere.
+        assert_eq!(check_after_sending(agent.address, &[b'x'; 10_000]), nonsense);
+        let asked = ["/replica?lag=1024", "/primary", "/health", "/primary", "/primary"];
+        assert_eq!(patroni.requests()[before..], asked.map(|path| format!("GET {path} HTTP/1.1")));
+    }
+}
+
+#[test]
+fn so_many_endpoints_can_be_asked_about_and_no_more() {
+    let patroni = StandIn::new(new_primary());
+    let options = ["--patroni", &patroni.url(), "--deadline", "30s", "--max-age", "0s"];
+    let agent = Agent::activated(&["--fdname=agent-send"], &options);
+    for lag in 1..=4 {
+        assert_eq!(check_after_sending(agent.address, format!("/replica?lag={lag}\n").as_bytes()), READY);
+    }
+    let too_many = "MAINT DOWN # agent-send: too many different endpoints\n";
+    assert_eq!(check_after_sending(agent.address, b"/replica?lag=5\n"), too_many);
+    assert_eq!(check_after_sending(agent.address, b"/replica?lag=4\n"), READY);
+    assert_eq!(check_after_sending(agent.address, b"/primary\n"), READY, "the default one is not counted");
+    assert_eq!(patroni.requests().len(), 6);
+}
+
+#[test]
+fn a_socket_named_metrics_is_for_prometheus() {
+    let patroni = StandIn::new(primary());
+    let second = lab::any_port();
+    let listen = format!("127.0.0.1:{second}");
+    let activate = ["-l", &listen, "--fdname=/primary:metrics"];
+    let agent = Agent::activated(&activate, &["--patroni", &patroni.url(), "--deadline", "30s", "--max-age", "0s"]);
+    for behaviour in [primary(), primary(), Behaviour::Close, replica()] {
+        patroni.now(behaviour);
+        agent.check();
+    }
+    let url = format!("http://{listen}/metrics");
+    let mut response = ureq::get(&url).call().unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4");
+    let text = response.body_mut().read_to_string().unwrap();
+    for line in [
+        r#"patroni_check_answers_total{endpoint="/primary",reply="READY UP"} 3"#,
+        r#"patroni_check_answers_total{endpoint="/primary",reply="MAINT UP"} 1"#,
+        r#"patroni_check_verdict{endpoint="/primary",verdict="standby"} 1"#,
+        r#"patroni_check_patroni_failures_total{endpoint="/primary",kind="no_answer"} 1"#,
+        r#"patroni_check_patroni_seconds_count{endpoint="/primary"} 4"#,
+    ] {
+        assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in:\n{text}");
+    }
+    assert!(!text.contains(r#"verdict="serve""#), "what was said before:\n{text}");
+    assert!(text.contains("patroni_check_unchanged_seconds{endpoint=\"/primary\"} "), "{text}");
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
+    let address = ([127, 0, 0, 1], second).into();
+    assert!(check_after_sending(address, b"POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert_eq!(patroni.requests().len(), 4, "to look is not to ask");
+    // One process for each check has no counts.
+    let agent = Agent::activated(&["--accept", "--fdname=metrics"], &["--patroni", &patroni.url()]);
+    assert_eq!(check(agent.address), "");
 }
 
 #[test]

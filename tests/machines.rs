@@ -7,8 +7,8 @@ mod lab;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use lab::agent::check;
+use lab::agent::{check, check_after_sending};
 use lab::certificates::Authority;
 use lab::machine::{Machine, packages};
-use lab::standin::{Behaviour, StandIn, primary, replica};
+use lab::standin::{Behaviour, StandIn, answer, primary, replica};
 use lab::{PATIENCE, await_that};
 
 const READY: &str = "READY UP # primary timeline 3\n";
@@ -52,6 +52,8 @@ on_each_release! {
     a_second_view_joins_as_documented: with_agent,
     only_the_haproxies_are_let_in: with_agent,
     a_key_that_only_root_can_read_reaches_the_service: with_agent,
+    a_hold_by_root_and_explain: with_agent,
+    no_replica_is_written_to_at_a_start_or_a_reload_of_haproxy: boot,
 }
 
 fn patroni(machine: &Machine, behaviour: Behaviour) -> StandIn {
@@ -128,13 +130,13 @@ fn the_package_comes_and_goes(machine: &Machine) {
     assert_eq!(machine.sh("patroni-check"), "MAINT DOWN # patroni: connection refused");
     // Nothing is enabled by surprise.
     assert_eq!(state("patroni-check.socket"), "disabled inactive");
-    assert_eq!(state("patroni-check-replica.socket"), "disabled inactive");
+    for other in ["replica", "agent-send", "metrics"] {
+        assert_eq!(state(&format!("patroni-check-{other}.socket")), "disabled inactive");
+    }
     let lint = machine.sh("cd /root && lintian --allow-root --fail-on none --tag-display-limit 0 package.deb 2>&1");
     let lint: Vec<_> = lint.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:")).collect();
     assert_eq!(lint, [""; 0]);
-    for unit in
-        ["patroni-check.socket", "patroni-check-replica.socket", "patroni-check.service", "patroni-check@x.service"]
-    {
+    for unit in machine.sh("cd /usr/lib/systemd/system; ls patroni-check* | sed 's/@/@x/'").lines() {
         assert_eq!(machine.sh(&format!("systemd-analyze verify --man=no --recursive-errors=no {unit} 2>&1")), "");
     }
     machine.sh("systemctl enable --now patroni-check.socket");
@@ -467,12 +469,17 @@ fn a_second_view_joins_as_documented(machine: &Machine) {
     machine.inside(|| assert_eq!(check(PORT), READY));
     machine.sh("systemctl stop patroni-check.socket patroni-check.service");
     machine.sh("systemctl enable --now patroni-check.socket patroni-check-replica.socket");
-    let second = SocketAddr::from(([127, 0, 0, 1], 5556));
+    machine.sh("systemctl enable --now patroni-check-agent-send.socket patroni-check-metrics.socket");
+    let port = |port| SocketAddr::from(([127, 0, 0, 1], port));
     machine.inside(|| {
         assert_eq!(check(PORT), READY);
-        check(second);
+        check(port(5556));
+        assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /replica HTTP/1.1"));
+        check_after_sending(port(5557), b"/health\n");
+        assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /health HTTP/1.1"));
+        let metrics = check_after_sending(port(5558), b"GET /metrics HTTP/1.0\r\n\r\n");
+        assert!(metrics.contains("patroni_check_verdict{endpoint=\"/health\",verdict=\"serve\"} 1\n"), "{metrics}");
     });
-    assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /replica HTTP/1.1"));
     assert_eq!(machine.sh("pgrep -c patroni-check"), "1");
 }
 
@@ -539,4 +546,96 @@ server.serve_forever()
         }
         await_that("READY over TLS", || machine.inside(|| check(PORT)) == READY);
     }
+}
+
+fn a_hold_by_root_and_explain(machine: &Machine) {
+    let _patroni = patroni(machine, primary());
+    set(machine, "PATRONI_CHECK_PATRONI=http://127.0.0.1:8008\nPATRONI_CHECK_DEADLINE=30s\n");
+    machine.sh("systemctl restart patroni-check.service");
+    let (ready, held) = (READY, "MAINT UP # held: new disk\n");
+    machine.inside(|| assert_eq!(check(PORT), ready));
+    // Whatever root's umask, the service can read it.
+    machine.sh("umask 077; patroni-check hold new disk");
+    machine.inside(|| assert_eq!(check(PORT), held));
+    machine.sh("systemctl restart patroni-check.service");
+    machine.inside(|| assert_eq!(check(PORT), held));
+    let status = machine.sh("systemctl show -P StatusText patroni-check.service");
+    assert!(status.contains("held: new disk"), "{status}");
+    let explained = machine.try_sh("patroni-check explain /primary");
+    let text = String::from_utf8_lossy(&explained.stdout);
+    assert_eq!(explained.status.code(), Some(1));
+    // The settings are the service's.
+    assert!(text.contains("at http://127.0.0.1:8008\n"), "{text}");
+    assert!(text.contains("patroni-check.socket          active    [::]:5555  /primary\n"), "{text}");
+    assert!(text.contains("patroni-check-replica.socket  inactive  [::]:5556  /replica\n"), "{text}");
+    accept_yes(machine);
+    machine.inside(|| assert_eq!(check(PORT), held));
+    machine.sh("patroni-check release");
+    machine.inside(|| assert_eq!(check(PORT), ready));
+    let text = machine.sh("patroni-check explain /primary");
+    assert!(text.contains("[::]:5555  /primary     Accept=yes\n"), "{text}");
+}
+
+/// Takes connections and says which server it is.
+fn postgres(address: &str, name: &'static str) {
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || listener.incoming().flatten().for_each(|mut client| _ = client.write_all(name.as_bytes())));
+}
+
+fn no_replica_is_written_to_at_a_start_or_a_reload_of_haproxy(machine: &Machine) {
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_patroni-check"));
+    fs::copy(built, machine.path("/usr/bin/patroni-check")).unwrap();
+    fs::set_permissions(machine.path("/usr/bin/patroni-check"), fs::Permissions::from_mode(0o755)).unwrap();
+    let names = ["primary", "replica-a", "replica-b"];
+    let member =
+        |n: usize| format!(r#"{{"name":"{}","role":"","state":"","host":"127.0.0.{}","port":5432}}"#, names[n], n + 1);
+    let members = (0..3).map(member).collect::<Vec<_>>().join(",");
+    let patronis: Vec<StandIn> = machine.inside(|| {
+        let hosts = names.iter().zip(1..);
+        hosts.for_each(|(name, n)| postgres(&format!("127.0.0.{n}:5432"), name));
+        let behaviours = [primary(), replica(), replica()].into_iter().zip(1..);
+        behaviours.map(|(behaviour, n)| StandIn::at(&format!("127.0.0.{n}:8008"), behaviour)).collect()
+    });
+    let cluster =
+        machine.inside(|| StandIn::at("127.0.0.9:8008", answer(200, &format!(r#"{{"members":[{members}]}}"#))));
+    for n in 1..=3 {
+        machine.sh(&format!(
+            "systemd-run --quiet patroni-check --patroni http://127.0.0.{n}:8008 \
+             --listen 127.0.0.{n}:5555=/primary --listen 127.0.0.{n}:5556=/replica"
+        ));
+    }
+    machine.sh("patroni-check haproxy-config --patroni http://127.0.0.9:8008 >/root/haproxy.cfg");
+    machine.sh("mkdir -p /run/haproxy; haproxy -c -q -f /root/haproxy.cfg");
+    drop(cluster);
+    let done = AtomicBool::new(false);
+    let mut reached = machine.inside(|| {
+        thread::scope(|scope| {
+            let client = || {
+                let mut reached: HashMap<String, usize> = HashMap::new();
+                while !done.load(Ordering::Relaxed) {
+                    let reply = match try_check(([127, 0, 0, 1], 5000).into()) {
+                        Outcome::Answered(name) => name,
+                        Outcome::Refused | Outcome::Unanswered => String::new(),
+                    };
+                    *reached.entry(reply).or_default() += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                reached
+            };
+            let client = scope.spawn(client);
+            machine.sh("systemd-run --quiet --unit=lb haproxy -W -f /root/haproxy.cfg");
+            for _ in 0..10 {
+                thread::sleep(Duration::from_millis(700));
+                machine.sh("systemctl kill --kill-who=main -s USR2 lb.service");
+            }
+            thread::sleep(Duration::from_secs(1));
+            done.store(true, Ordering::Relaxed);
+            client.join().unwrap()
+        })
+    });
+    println!("{}: {reached:?}", machine.sh("haproxy -v | head -n 1"));
+    // While no server is UP yet.
+    reached.remove("");
+    assert_eq!(reached.keys().collect::<Vec<_>>(), ["primary"]);
+    drop(patronis);
 }

@@ -47,6 +47,7 @@ fn replay(section: &Section) -> &'static str {
         Ok(Verdict::Serve(_)) => "Serve",
         Ok(Verdict::StandBy(_)) => "StandBy",
         Ok(Verdict::Fail(_)) => "Fail",
+        Ok(Verdict::Held(_)) => "Held",
         Err(_) => "NoAnswer",
     }
 }

@@ -74,16 +74,29 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     is_200 && body["state"] == "running" && fits
 }
 
-/// A descriptor name is the default endpoint, an endpoint, or a complaint of one line.
+/// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one line; what a check sends
+/// by agent-send is an endpoint by the same rules, or a failure.
 pub fn name(name: &str) {
     use clap::Parser;
+    use patroni_check::invocation::Purpose;
     let options = patroni_check::cli::Options::try_parse_from(["patroni-check"]).expect("the defaults");
-    match options.endpoint_named(name) {
-        Ok(endpoint) if name.starts_with('/') => assert_eq!(Ok(&endpoint), name.parse().as_ref()),
-        Ok(endpoint) => assert_eq!(endpoint.to_string(), "/primary"),
+    let default = Purpose::Endpoint(options.endpoint().clone());
+    match options.purpose_named(name) {
+        Ok(Purpose::Endpoint(endpoint)) if name.starts_with('/') => assert_eq!(Ok(&endpoint), name.parse().as_ref()),
+        Ok(Purpose::AgentSend) => assert_eq!(name, "agent-send"),
+        Ok(Purpose::Metrics) => assert_eq!(name, "metrics"),
+        Ok(purpose) => assert_eq!(purpose, default),
         Err(complaint) => {
             assert!(name.starts_with('/'), "{name:?}");
             assert!(!complaint.to_string().is_empty());
+        }
+    }
+    let line = name.lines().next().unwrap_or_default().trim();
+    match patroni_check::hear::endpoint_in(name.as_bytes(), options.endpoint()) {
+        Ok(endpoint) if line.is_empty() => assert_eq!(&endpoint, options.endpoint()),
+        Ok(endpoint) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
+        Err(verdict) => {
+            assert_eq!((verdict.word(), line.parse::<patroni_check::endpoint::Endpoint>().is_err()), ("fail", true))
         }
     }
 }

@@ -1,0 +1,138 @@
+//! What an administrator asks for by hand: explain, hold and release, haproxy-config.
+
+mod lab;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use lab::agent::{Agent, binary};
+use lab::any_port;
+use lab::standin::{Behaviour, StandIn, answer, node, primary, replica};
+
+fn run(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Exit status and what was printed.
+fn explain(patroni: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    // A file that is nowhere: the machine's own hold is none of the test's business.
+    let output = run(&[&["explain", "--hold-file", "/nonexistent/hold", "--patroni", patroni], arguments].concat());
+    (output.status.code(), stdout(&output))
+}
+
+#[test]
+fn explain_shows_each_endpoint_in_both_vocabularies() {
+    let patroni = StandIn::new(primary());
+    let (status, text) = explain(&patroni.url(), &[]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.starts_with("OK: primary running, timeline 3\n"), "{text}");
+    assert!(text.contains("/primary           200   serve    READY UP    READY  primary timeline 3\n"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 80) && !text.contains('\x1b'), "{text}");
+    assert_eq!(patroni.most_in_flight(), 1, "one request at a time");
+    let (status, text) = explain(&patroni.url(), &["/primary", "/replica", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, json["health"].as_str()), (Some(0), Some("ok")));
+    let row = &json["endpoints"][1];
+    assert_eq!(row["endpoint"], "/replica");
+    assert_eq!((&row["full"], &row["plain"]), (&"READY UP # primary timeline 3".into(), &"READY".into()));
+    patroni.now(replica());
+    let (status, text) = explain(&patroni.url(), &["/primary"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("/primary  503   standby  MAINT UP  MAINT  replica timeline 3"), "{text}");
+}
+
+#[test]
+fn explain_tells_a_veto_and_what_is_broken() {
+    let patroni = StandIn::new(node(200, "stopping", "primary"));
+    let (status, text) = explain(&patroni.url(), &["/primary"]);
+    assert_eq!(status, Some(2));
+    assert!(text.starts_with("CRITICAL: postgres: stopping\n"), "{text}");
+    assert!(text.contains("200 vetoed: postgres:"), "{text}");
+    // An endpoint that this Patroni is too old for matters where it was asked for only.
+    let old = r#"{"state": "running", "role": "primary", "patroni": {"version": "3.0.2"}}"#;
+    patroni.now(answer(200, old));
+    assert_eq!(explain(&patroni.url(), &["/primary"]).0, Some(0));
+    assert_eq!(explain(&patroni.url(), &["/quorum"]).0, Some(2));
+    // That the stand-in's probes have a body is the only thing odd.
+    let (status, text) = explain(&patroni.url(), &[]);
+    assert_eq!(status, Some(1));
+    assert!(text.starts_with("WARNING: primary running, but /readiness: 200 vetoed: patroni: not a probe's"), "{text}");
+    patroni.now(Behaviour::Close);
+    assert_eq!(explain(&patroni.url(), &[]).0, Some(2));
+    assert_eq!(run(&["explain", "/primry"]).status.code(), Some(2));
+}
+
+#[test]
+fn explain_says_where_to_look_when_patroni_does_not_answer() {
+    let port = any_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let (status, text) = explain(&url, &[]);
+    assert_eq!(status, Some(2));
+    assert!(text.starts_with("CRITICAL: patroni: connection refused\n"), "{text}");
+    assert!(text.contains(&format!("Nothing on this host listens at port {port}.")), "{text}");
+    let _elsewhere = StandIn::at(&format!("127.0.0.2:{port}"), primary());
+    let (_, text) = explain(&url, &[]);
+    assert!(text.contains(&format!("something listens at 127.0.0.2:{port}: set PATRONI_CHECK_PATRONI")), "{text}");
+}
+
+#[test]
+fn a_hold_says_maint_until_it_is_released_whatever_restarts() {
+    let patroni = StandIn::new(primary());
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("etc/hold").display().to_string();
+    let url = patroni.url();
+    let options = ["--patroni", &url, "--deadline", "30s", "--hold-file", &file];
+    let (ready, held) = ("READY UP # primary timeline 3\n", "MAINT UP # held: new disk\n");
+    let agent = Agent::listening(&options);
+    assert_eq!(agent.check(), ready);
+    let hold = run(&["hold", "new", "disk", "--hold-file", &file]);
+    assert!(hold.status.success(), "{hold:?}");
+    assert_eq!(agent.check(), held);
+    // Neither a node that is taken apart nor another word for a standby makes it anything else.
+    patroni.now(node(503, "stopping", "primary"));
+    assert_eq!(Agent::listening(&[&options[..], &["--on-standby", "drain", "--max-age", "0s"]].concat()).check(), held);
+    assert_eq!(Agent::listening(&[&options[..], &["--words", "plain"]].concat()).check(), "MAINT\n");
+    patroni.now(primary());
+    assert_eq!(stdout(&run(&options)), held);
+    let output = run(&["explain", "--patroni", &url, "--hold-file", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).starts_with("WARNING: primary running, timeline 3, held: new disk\n"));
+    assert!(stdout(&run(&["release", "--hold-file", &file])).starts_with("Released"));
+    assert_eq!(agent.check(), ready);
+    assert!(run(&["release", "--hold-file", &file]).status.success(), "twice is no error");
+    assert_eq!(run(&["hold", "--hold-file", "/proc/none/hold"]).status.code(), Some(1));
+}
+
+#[test]
+fn haproxy_takes_the_configuration_that_is_printed() {
+    let members = r#"{"name": "db 1", "role": "leader", "state": "running", "host": "127.0.0.1", "port": 5432},
+        {"name": "db2", "role": "replica", "state": "running", "host": "::1", "port": 5432, "lag": 0},
+        {"name": "db3", "role": "replica", "state": "running", "host": "localhost", "port": 5432, "lag": "unknown"}"#;
+    let patroni = StandIn::new(answer(200, &format!(r#"{{"members": [{members}]}}"#)));
+    let directory = TempDir::new().unwrap();
+    for arguments in [&[][..], &["--resolvers", "dns"], &["--read-only", "none", "--stats", "none"]] {
+        let output = run(&[&["haproxy-config", "--patroni", &patroni.url()], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        let file = directory.path().join("haproxy.cfg");
+        std::fs::write(&file, &output.stdout).unwrap();
+        let checked = haproxy_check(&file);
+        assert!(checked.status.success(), "{}{checked:?}", stdout(&output));
+        assert!(checked.stderr.is_empty(), "no warning: {checked:?}");
+    }
+    assert_eq!(patroni.requests()[0], "GET /cluster HTTP/1.1");
+    patroni.now(primary());
+    assert_eq!(run(&["haproxy-config", "--patroni", &patroni.url()]).status.code(), Some(1));
+    assert_eq!(run(&["haproxy-config", "--name", "a b"]).status.code(), Some(2));
+    assert_eq!(run(&["haproxy-config", "--read-write", "5000; x"]).status.code(), Some(2));
+}
+
+fn haproxy_check(file: &Path) -> Output {
+    Command::new("haproxy").args(["-c", "-q", "-f"]).arg(file).stdin(Stdio::null()).output().unwrap()
+}
