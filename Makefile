@@ -2,6 +2,7 @@
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
 #                 FAULTS='switchover partition' for these alone, OUT=target/faults
+# make pictures   draws the README's pictures from the demo, OUT=docs
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
@@ -44,6 +45,10 @@ faults: toolchain
 	@tests/install-packages $(STACK) iproute2
 	@cargo build --release --locked --example faults --bin patroni-check
 	@target/release/examples/faults target/release/patroni-check $(OUT) $(FAULTS)
+
+pictures: toolchain
+	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux
+	@tests/pictures $(if $(filter file,$(origin OUT)),docs,$(OUT))
 
 soak: toolchain
 	@tests/install-packages debootstrap systemd-container
@@ -116,4 +121,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: build crates deb demo faults install rpm soak test toolchain
+.PHONY: build crates deb demo faults install man pictures rpm soak test toolchain

@@ -90,7 +90,7 @@ impl Demo {
     /// Waits until one server is UP in both backends and the others DOWN and MAINT; says which is UP.
     fn await_one_up(&self, not: Option<&str>) -> String {
         await_some("one UP, the others DOWN and MAINT", || {
-            let (usual, ours) = (self.statuses("usual"), self.statuses("patroni-check"));
+            let (usual, ours) = (self.statuses("usual"), self.statuses("patroni-check_read_write"));
             let up: Vec<_> = ours.iter().filter(|(_, status)| *status == "UP").map(|(name, _)| name.clone()).collect();
             let [up] = up.as_slice() else { return None };
             let as_it_should_be = usual.len() == 3

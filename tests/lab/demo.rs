@@ -1,31 +1,87 @@
 //! `make demo`: a real Patroni cluster behind a real HAProxy, with the usual health check and with patroni-check side by
-//! side. `demo BINARY [SECONDS]`; without seconds it goes on until Ctrl-C.
+//! side, and a client that writes through either. `demo BINARY [SECONDS]`; without seconds it goes on until Ctrl-C.
+//!
+//! In a terminal keys say what is to befall the cluster; elsewhere one thing follows the other.
 
 #[path = "mod.rs"]
 mod lab;
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::cluster::{Cluster, Says, Unprivileged};
+use rustix::process::Signal;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use lab::cluster::{Cluster, Member, Says, Unprivileged};
 use lab::haproxy::Haproxy;
 use lab::host::Host;
 use lab::{Process, free_port, house};
 
-/// How long the table is shown before the switchover.
-const BEFORE: Duration = Duration::from_secs(8);
+/// How long the table is shown before something happens, and after it.
+const PAUSE: Duration = Duration::from_secs(8);
 
 /// Initial database, two base backups: a few seconds here, more on a slow disk.
 const START: Duration = Duration::from_secs(180);
+
+/// How long Patroni is frozen: until another member has the leader lock (`ttl`).
+const FROZEN: Duration = Duration::from_secs(35);
+
+/// The two read-write backends.
+const BACKENDS: [&str; 2] = ["usual", "patroni-check_read_write"];
+
+/// What can befall the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Switchover,
+    Crash,
+    Freeze,
+}
+
+const EVENTS: [Event; 3] = [Event::Switchover, Event::Crash, Event::Freeze];
+
+impl Event {
+    fn key(self) -> (char, &'static str) {
+        match self {
+            Event::Switchover => ('s', "switchover"),
+            Event::Crash => ('c', "crash of PostgreSQL"),
+            Event::Freeze => ('f', "freeze of Patroni"),
+        }
+    }
+
+    /// Does it to the primary, and returns when it is over.
+    fn happen(self, cluster: &Cluster, from: &Member, to: &Member) -> Result<(), String> {
+        match self {
+            Event::Switchover => cluster.switch_over(from, to).map_err(|e| e.to_string()),
+            Event::Crash => from.kill_postgres().map_err(|e| e.to_string()),
+            Event::Freeze => {
+                from.signal_patroni(Signal::STOP);
+                thread::sleep(FROZEN);
+                from.signal_patroni(Signal::CONT);
+                Ok(())
+            }
+        }
+    }
+
+    fn title(self, from: &str, to: &str) -> String {
+        match self {
+            Event::Switchover => format!("switchover from {from} to {to}"),
+            Event::Crash => format!("crash of PostgreSQL on {from}"),
+            Event::Freeze => format!("Patroni on {from} frozen for {} s", FROZEN.as_secs()),
+        }
+    }
+}
 
 fn main() -> ExitCode {
     house::keep(run)
@@ -36,8 +92,12 @@ struct Demo<'a> {
     cluster: Cluster,
     haproxy: Haproxy,
     _agents: Vec<Process>,
+    writers: Vec<Writer>,
+    keys: Option<Keys>,
     stats: String,
-    shown: String,
+    /// What has befallen the cluster, with the longest outage of a client of either backend.
+    history: RefCell<Vec<(String, [Duration; 2])>>,
+    shown: RefCell<String>,
 }
 
 /// A line of the table.
@@ -58,46 +118,78 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Result<()
 
     say("Starting etcd, three Patroni members with PostgreSQL, three patroni-checks, HAProxy …")?;
     let user = Unprivileged::new();
-    let cluster = Cluster::start(directory, user, Path::new("patroni"), Host::on_loopback(3))?;
+    let mut cluster = Cluster::start(directory, user, Path::new("patroni"), Host::on_loopback(3))?;
     // The user whom PostgreSQL runs as need not be able to read the build directory.
     let program = directory.join("patroni-check");
     fs::copy(binary, &program)?;
     let ips: Vec<IpAddr> = cluster.members.iter().map(|member| member.ip).collect();
-    let agent_port = free_port(&ips, 5555);
+    let (agent_port, replica_port) = (free_port(&ips, 5555), free_port(&ips, 5556));
     let mut agents = Vec::new();
     for member in &cluster.members {
         let mut command = user.command(Path::new("systemd-socket-activate"), "KILL");
-        command.arg("-l").arg(format!("{}:{agent_port}", member.ip)).arg(&program);
+        for port in [agent_port, replica_port] {
+            command.arg("-l").arg(format!("{}:{port}", member.ip));
+        }
+        command.arg("--fdname=/primary:/replica").arg(&program);
         command.arg("--patroni").arg(cluster.url(member, ""));
         agents.push(Process::start(&mut command, &directory.join(format!("agent-{}.log", member.name)))?);
     }
-    let (usual, ours, stats) = (free_port(&ips[..1], 5000), free_port(&ips[..1], 5001), free_port(&ips[..1], 7000));
+    let free = |wanted| free_port(&ips[..1], wanted);
+    let (usual, ours, reads, stats) = (free(5000), free(5001), free(5002), free(7000));
+    await_cluster(&mut cluster, stop)?;
+    if stop.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let home = directory.join("haproxy");
     user.make_dir(&home)?;
-    let sections = haproxy_sections(&cluster, agent_port, usual, ours, stats);
+    let mut config = Command::new(&program);
+    config.args(["haproxy-config", "--section", "--name", "patroni-check"]);
+    config.args(["--patroni", &cluster.url(&cluster.members[0], "")]);
+    config.args(["--read-write", &format!("127.0.0.1:{ours}"), "--read-only", &format!("127.0.0.1:{reads}")]);
+    config.args(["--agent-port", &agent_port.to_string(), "--replica-port", &replica_port.to_string()]);
+    let config = config.stdin(Stdio::null()).output()?;
+    if !config.status.success() {
+        return Err(String::from_utf8_lossy(&config.stderr).into());
+    }
+    let sections = sections(&cluster, usual, &String::from_utf8_lossy(&config.stdout), stats);
     let haproxy = Haproxy::start(user.command(Path::new("haproxy"), "KILL"), &home, &sections)?;
 
     let stats = format!("http://127.0.0.1:{stats}/");
-    let mut demo = Demo { stop, cluster, haproxy, _agents: agents, stats, shown: String::new() };
-    demo.await_start()?;
-    let start = Instant::now();
-    let is_over = |demo: &Demo| demo.is_stopped() || seconds.is_some_and(|seconds| start.elapsed() >= seconds);
+    let (writers, keys) = (Vec::new(), Keys::new());
+    let (history, shown) = (RefCell::default(), RefCell::default());
+    let mut demo = Demo { stop, cluster, haproxy, _agents: agents, writers, keys, stats, history, shown };
+    lab::await_that("one server UP in each backend", || demo.is_stopped() || demo.check_steady().is_ok());
+    if demo.is_stopped() {
+        return Ok(());
+    }
+    let primary = demo.cluster.primary().ok_or("no primary")?;
+    primary.connect(demo.cluster.postgres_port)?.batch_execute("CREATE TABLE writes (at timestamptz)")?;
+    demo.writers = [usual, ours].map(Writer::new).into();
+    demo.go_on(seconds)
+}
 
-    demo.show_until("a cluster with one primary", |demo| is_over(demo) || start.elapsed() >= BEFORE)?;
-    if demo.is_stopped() {
-        return Ok(());
+/// Says how far it is until there is one primary and all others are replicas.
+fn await_cluster(cluster: &mut Cluster, stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let mut before = String::new();
+    while !stop.load(Ordering::Relaxed) && !cluster.is_whole() {
+        let mut progress = String::new();
+        for member in &cluster.members {
+            let says = cluster.says(member);
+            let says = says.map_or("not answering yet".into(), |says| format!("{} {}", says.role, says.state));
+            write!(progress, "  {}: {says}", member.name)?;
+        }
+        if progress != before {
+            say(&format!("{:4} s{progress}", start.elapsed().as_secs()))?;
+            before = progress;
+        }
+        cluster.check_alive()?;
+        if start.elapsed() > START {
+            return Err(format!("the cluster did not come up within {START:?}").into());
+        }
+        thread::sleep(Duration::from_millis(250));
     }
-    demo.check_steady()?;
-    demo.switch_over()?;
-    let title = if seconds.is_some() { "after the switchover" } else { "after the switchover; Ctrl-C ends the demo" };
-    demo.show_until(title, is_over)?;
-    if demo.is_stopped() {
-        return Ok(());
-    }
-    // A slow machine may not be through with the switchover when its seconds are over.
-    let patience = Instant::now() + lab::PATIENCE;
-    demo.show_until(title, |demo| demo.is_stopped() || demo.check_steady().is_ok() || Instant::now() >= patience)?;
-    demo.check_steady()
+    Ok(())
 }
 
 impl Demo<'_> {
@@ -105,28 +197,34 @@ impl Demo<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn await_start(&mut self) -> Result<(), Box<dyn Error>> {
+    /// Shows, and lets things happen, until the seconds are over and all is well again.
+    fn go_on(&mut self, seconds: Option<Duration>) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
-        let mut before = String::new();
+        let mut steady_since = Instant::now();
+        let mut title = "a cluster with one primary".to_owned();
+        let mut plan = EVENTS.into_iter();
         while !self.is_stopped() {
-            let mut progress = String::new();
-            for member in &self.cluster.members {
-                let says = self.cluster.says(member);
-                let says = says.map_or("not answering yet".into(), |says| format!("{} {}", says.role, says.state));
-                write!(progress, "  {}: {says}", member.name)?;
-            }
-            if progress != before {
-                say(&format!("{:4} s{progress}", start.elapsed().as_secs()))?;
-                before = progress;
-            }
-            if self.cluster.is_whole() && self.check_steady().is_ok() {
-                return Ok(());
-            }
+            self.show(&title)?;
             self.cluster.check_alive()?;
-            if start.elapsed() > START {
-                return Err(format!("the cluster did not come up within {START:?}").into());
+            let steady = self.check_steady();
+            let is_over = seconds.is_some_and(|seconds| start.elapsed() >= seconds);
+            match &steady {
+                Ok(()) if is_over && title.starts_with("after") => return Ok(()),
+                Err(_) if seconds.is_some_and(|seconds| start.elapsed() >= seconds + lab::PATIENCE) => return steady,
+                Ok(()) => {}
+                Err(_) => steady_since = Instant::now(),
             }
-            thread::sleep(Duration::from_millis(250));
+            let event = match &self.keys {
+                Some(keys) => keys.pressed(),
+                None if steady_since.elapsed() >= PAUSE => plan.next(),
+                None => None,
+            };
+            if let Some(event) = event {
+                self.let_happen(event)?;
+                title = format!("after the {}", event.key().1);
+                steady_since = Instant::now();
+            }
+            thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }
@@ -150,76 +248,191 @@ impl Demo<'_> {
         Ok(())
     }
 
-    fn switch_over(&mut self) -> Result<(), Box<dyn Error>> {
-        let from = self.cluster.primary().ok_or("no primary to switch over from")?;
-        let to = self.cluster.members.iter().find(|member| member.name != from.name).ok_or("no other member")?;
-        let title = format!("switchover from {} to {}", from.name, to.name);
-        let (from, to) = (from.name.clone(), to.name.clone());
-        let cluster = &self.cluster;
-        let by_name = |name: &str| cluster.members.iter().find(|member| member.name == name);
-        let (Some(leader), Some(candidate)) = (by_name(&from), by_name(&to)) else { return Ok(()) };
-        // Patroni answers when it is done; what happens meanwhile is what the table is for.
+    fn let_happen(&mut self, event: Event) -> Result<(), Box<dyn Error>> {
+        let names = self.cluster.primary().map(|member| member.name.clone());
+        let from = names.ok_or("no primary for something to befall")?;
+        let member = |wanted: &dyn Fn(&Member) -> bool| self.cluster.members.iter().find(|member| wanted(member));
+        let from = member(&|member| member.name == from).ok_or("no such member")?;
+        let to = member(&|member| member.name != from.name).ok_or("no other member")?;
+        let title = event.title(&from.name, &to.name);
+        self.history.borrow_mut().push((title.clone(), [Duration::ZERO; 2]));
+        self.writers.iter().for_each(Writer::forget);
+        // What happens meanwhile is what the table is for.
         thread::scope(|scope| {
-            let order = scope.spawn(|| cluster.switch_over(leader, candidate).map_err(|e| e.to_string()));
-            let mut shown = String::new();
-            while !order.is_finished() {
-                show(&mut shown, &title, &self.stats, &self.lines()?)?;
+            let happening = scope.spawn(|| event.happen(&self.cluster, from, to));
+            while !happening.is_finished() && !self.is_stopped() {
+                self.show(&title)?;
                 thread::sleep(Duration::from_millis(100));
             }
-            order.join().map_err(|_| "the switchover panicked")??;
+            if self.is_stopped() {
+                // Nobody waits for it; the house is torn down.
+                self.keys.iter().for_each(Keys::give_back);
+                std::process::exit(0);
+            }
+            happening.join().map_err(|_| "it panicked")??;
             Ok(())
         })
     }
 
-    fn show_until(&mut self, title: &str, is_over: impl Fn(&Demo) -> bool) -> Result<(), Box<dyn Error>> {
-        while !is_over(self) {
-            let lines = self.lines()?;
-            show(&mut self.shown, title, &self.stats, &lines)?;
-            self.cluster.check_alive()?;
-            thread::sleep(Duration::from_millis(200));
+    /// Prints what there is to see, if that is something else than last time: over that where there is a terminal.
+    fn show(&self, title: &str) -> Result<(), Box<dyn Error>> {
+        let is_terminal = self.keys.is_some();
+        let screen = self.screen(title, is_terminal)?;
+        // Where lines follow each other, times that go on are no reason for more of them.
+        let news: Vec<_> = screen.lines().filter(|line| is_terminal || !line.ends_with(" s")).collect();
+        let news = news.join("\n");
+        if news != *self.shown.borrow() {
+            // Home, and clear to the end of the screen.
+            say(&if is_terminal { format!("\x1b[H\x1b[J{screen}") } else { format!("\n{screen}") })?;
+            self.shown.replace(news);
         }
         Ok(())
+    }
+
+    fn screen(&self, title: &str, is_terminal: bool) -> Result<String, Box<dyn Error>> {
+        let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let paint = |status: &str, width: usize| {
+            let code = match status.split(' ').next() {
+                _ if !has_colour => "",
+                Some("UP") => "\x1b[32m",
+                Some("DOWN") => "\x1b[31m",
+                Some("MAINT") => "\x1b[36m",
+                _ => "\x1b[33m",
+            };
+            format!("{code}{status:width$}{}", if code.is_empty() { "" } else { "\x1b[0m" })
+        };
+        let mut text = format!("{title}\n\n");
+        let mut row =
+            |a: &str, b: &str, c: &str, d: &str| writeln!(text, "{}", format!("  {a:<9} {b:<19} {c} {d}").trim_end());
+        row("server", "Patroni says", "usual check ", "patroni-check")?;
+        for line in self.lines()? {
+            let says = line.patroni.as_ref().map_or("no answer".into(), |says| format!("{} {}", says.role, says.state));
+            let ours = format!("{} {}", paint(&line.ours, 6), line.said);
+            row(&line.server, &says, &paint(&line.usual, 12), &ours)?;
+        }
+        if let Some((_, longest)) = self.history.borrow_mut().last_mut() {
+            for (longest, writer) in longest.iter_mut().zip(&self.writers) {
+                *longest = writer.longest_outage();
+            }
+        }
+        if !self.history.borrow().is_empty() {
+            writeln!(text, "\n  A client writes each 20 ms through HAProxy; its longest outage at each event:")?;
+        }
+        for (title, [usual, ours]) in self.history.borrow().iter().rev().take(6) {
+            let [usual, ours] = [usual, ours].map(|outage| format!("{:.1} s", outage.as_secs_f64()));
+            writeln!(text, "  {title:<39} {usual:<9} {ours}")?;
+        }
+        let port = self.stats.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
+        write!(text, "\n  HAProxy's stats page: {}", self.stats)?;
+        write!(text, "\n  (from your own machine: ssh -L {port}:127.0.0.1:{port} this-host)")?;
+        if is_terminal {
+            let keys =
+                EVENTS.map(Event::key).map(|(key, what)| format!("{key} {}", what.split(' ').next().unwrap_or(what)));
+            write!(text, "\n  Keys: {}; Ctrl-C ends the demo", keys.join(", "))?;
+        }
+        Ok(text)
     }
 
     fn lines(&self) -> Result<Vec<Line>, Box<dyn Error>> {
         let mut lines = Vec::new();
         for member in &self.cluster.members {
-            let ours = self.haproxy.server_between_checks("patroni-check", &member.name)?;
+            let ours = self.haproxy.server_between_checks(BACKENDS[1], &member.name)?;
             lines.push(Line {
                 server: member.name.clone(),
                 patroni: self.cluster.says(member),
-                usual: self.haproxy.status("usual", &member.name)?,
+                usual: self.haproxy.status(BACKENDS[0], &member.name)?,
                 ours: ours["status"].clone(),
-                said: ours["last_agt"].trim_start_matches("via agent : ").to_owned(),
+                said: ours["last_agt"].split_once('(').map_or("", |(_, why)| why.trim_end_matches(')')).to_owned(),
             });
         }
         Ok(lines)
     }
 }
 
-/// Prints the table, if it differs from what was shown last; over it where there is a terminal.
-fn show(shown: &mut String, title: &str, stats: &str, lines: &[Line]) -> Result<(), Box<dyn Error>> {
-    let mut table = format!("{title}\n\n");
-    let mut row = |a: &str, b: &str, c: &str, d: &str, e: &str| {
-        let line = format!("  {a:<9} {b:<20} {c:<12} {d:<12} {e}");
-        writeln!(table, "{}", line.trim_end())
-    };
-    row("server", "Patroni says", "usual check", "patroni-check", "")?;
-    for line in lines {
-        let says = line.patroni.as_ref().map_or("no answer".into(), |says| format!("{} {}", says.role, says.state));
-        row(&line.server, &says, &line.usual, &line.ours, &line.said)?;
+/// A client that writes and writes through a port of HAProxy's.
+struct Writer {
+    /// The last write, and the longest time between two.
+    writes: Arc<Mutex<(Instant, Duration)>>,
+}
+
+impl Writer {
+    fn new(port: u16) -> Self {
+        let writes = Arc::new(Mutex::new((Instant::now(), Duration::ZERO)));
+        let shared = Arc::clone(&writes);
+        // It ends with the demo.
+        thread::spawn(move || {
+            loop {
+                if let Ok(mut client) = lab::witness::client(port) {
+                    while client.batch_execute("INSERT INTO writes VALUES (now())").is_ok() {
+                        let mut writes = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                        *writes = (Instant::now(), writes.1.max(writes.0.elapsed()));
+                        drop(writes);
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Writer { writes }
     }
-    write!(table, "\n  HAProxy's stats page: {stats}")?;
-    if table != *shown {
-        if std::io::stdout().is_terminal() {
-            // Home, and clear to the end of the screen.
-            say(&format!("\x1b[H\x1b[J{table}"))?;
-        } else {
-            say(&format!("\n{table}"))?;
+
+    /// The outage that lasts included.
+    fn longest_outage(&self) -> Duration {
+        let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.1.max(writes.0.elapsed())
+    }
+
+    fn forget(&self) {
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        *writes = (Instant::now(), Duration::ZERO);
+    }
+}
+
+/// The keyboard, without waiting for the end of a line.
+struct Keys {
+    pressed: Receiver<u8>,
+    before: Termios,
+}
+
+impl Keys {
+    /// None where there is no terminal to read from and write to.
+    fn new() -> Option<Self> {
+        let stdin = std::io::stdin();
+        if !std::io::stdout().is_terminal() {
+            return None;
         }
-        *shown = table;
+        let before = tcgetattr(&stdin).ok()?;
+        let mut ours = before.clone();
+        ours.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        tcsetattr(&stdin, OptionalActions::Now, &ours).ok()?;
+        let (sender, pressed) = channel();
+        thread::spawn(move || {
+            for key in stdin.lock().bytes().map_while(Result::ok) {
+                if sender.send(key).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Keys { pressed, before })
     }
-    Ok(())
+
+    /// Makes the terminal what it was.
+    fn give_back(&self) {
+        // It may be gone.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+    }
+
+    /// The event whose key was pressed last.
+    fn pressed(&self) -> Option<Event> {
+        let key = char::from(self.pressed.try_iter().last()?);
+        EVENTS.into_iter().find(|event| event.key().0 == key)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 /// Prints a line; the terminal may be gone, and then the demo ends.
@@ -229,18 +442,14 @@ fn say(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// Two read-write backends for the same servers: HAProxy's usual check of Patroni, and the original article's.
-fn haproxy_sections(cluster: &Cluster, agent_port: u16, usual: u16, ours: u16, stats: u16) -> String {
-    let (postgres, patroni) = (cluster.postgres_port, cluster.patroni_port);
-    let server = |options: &str| {
-        let lines = cluster.members.iter().map(|m| format!("    server {} {}:{postgres} {options}\n", m.name, m.ip));
-        lines.collect::<String>()
-    };
-    let usual_servers =
-        server(&format!("maxconn 100 check inter 1s fall 2 rise 2 on-marked-down shutdown-sessions port {patroni}"));
-    let our_servers = server(&format!(
-        "maxconn 100 check agent-check agent-port {agent_port} inter 1s fall 2 rise 2 on-marked-down shutdown-sessions port {patroni}"
-    ));
+/// HAProxy's usual check of Patroni, what `patroni-check haproxy-config` prints, and the stats page.
+fn sections(cluster: &Cluster, usual: u16, ours: &str, stats: u16) -> String {
+    let servers = cluster.members.iter().map(|member| {
+        format!(
+            "    server {} {}:{} maxconn 100 check inter 1s fall 2 rise 2 on-marked-down shutdown-sessions port {}\n",
+            member.name, member.ip, cluster.postgres_port, cluster.patroni_port
+        )
+    });
     format!(
         "defaults
     mode tcp
@@ -252,19 +461,15 @@ listen usual
     bind 127.0.0.1:{usual}
     option httpchk OPTIONS /master
     http-check expect status 200
-{usual_servers}
-listen patroni-check
-    bind 127.0.0.1:{ours}
-    option tcpka
-    option httpchk OPTIONS /master
-    http-check expect status 200
-{our_servers}
+{}
+{ours}
 listen stats
     bind 127.0.0.1:{stats}
     mode http
     stats enable
     stats uri /
     stats refresh 1s
-"
+",
+        servers.collect::<String>()
     )
 }
