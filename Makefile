@@ -3,6 +3,7 @@
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
 #                 FAULTS='switchover partition' for these alone, OUT=target/faults
 # make pictures   draws the README's pictures from the demo, OUT=docs
+# make man        manual pages and shell completions from their sources
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
@@ -14,6 +15,8 @@ BINDIR = $(PREFIX)/bin
 UNITDIR = $(PREFIX)/lib/systemd/system
 DOCDIR = $(PREFIX)/share/doc/patroni-check
 UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service))
+
+MAN = patroni-check.8 patroni-check.socket.5
 
 # How long the demo runs; for ever without it.
 DEMO_SECONDS ?=
@@ -50,6 +53,12 @@ pictures: toolchain
 	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux
 	@tests/pictures $(if $(filter file,$(origin OUT)),docs,$(OUT))
 
+# What is checked in of it is compared with its sources by tests/units.rs.
+man: toolchain
+	@tests/install-packages pandoc
+	for page in $(MAN); do pandoc -s -t man man/$$page.md -o man/$$page || exit 1; done
+	cargo run --quiet --locked --example completions -- completions
+
 soak: toolchain
 	@tests/install-packages debootstrap systemd-container
 	SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
@@ -63,7 +72,7 @@ endif
 
 test:
 	@tests/install-toolchain fmt clippy
-	@tests/install-packages $(STACK) debootstrap iproute2 python3-pip rpm systemd-container
+	@tests/install-packages $(STACK) debootstrap iproute2 pandoc prometheus python3-pip rpm systemd-container
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
@@ -115,9 +124,14 @@ install:
 	    sed 's|/usr/bin/|$(BINDIR)/|' systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
-	install -D -m 644 man/patroni-check.8 $(DESTDIR)$(PREFIX)/share/man/man8/patroni-check.8
+	for page in $(MAN); do \
+	    install -D -m 644 man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; \
+	done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions completions/patroni-check
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions completions/_patroni-check
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d completions/patroni-check.fish
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 

@@ -28,7 +28,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send,
 /// Within these a check is answered before HAProxy gives up, and at all.
 const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30);
 
-/// Answers HAProxy's agent-check on a Patroni host: READY on the primary, MAINT on a replica
+/// Answers HAProxy's agent-check on a Patroni host: READY or MAINT, and why
 ///
 /// The socket to answer on is found, not chosen: listeners or a connection that systemd passes (patroni-check.socket), a
 /// connection on standard input (inetd), --listen, or none, and then the reply goes to standard output.
@@ -43,14 +43,16 @@ const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..
     Exit status: 0 answered or stopped in good order, 1 could not do its work, 2 wrong usage or configuration."
 )]
 pub struct Options {
-    /// Base address of Patroni's REST API
+    /// Patroni's REST API
+    ///
+    /// Its base address, http or https.
     #[arg(long, global = true, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
     #[arg(default_value = "http://localhost:8008")]
     patroni: BaseUrl,
 
-    /// Patroni's health check endpoint to answer for
+    /// Endpoint to answer for
     ///
-    /// For sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag= and tag_NAME=.
+    /// One of Patroni's health check endpoints, for sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag= and tag_NAME=.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     endpoint: Endpoint,
 
@@ -69,17 +71,17 @@ pub struct Options {
     #[arg(hide_possible_values = true)]
     words: Words,
 
-    /// A broken node says `maint`, `down`, `drain` or nothing
+    /// Broken: `maint`, `down`, `drain` or `silent`
     ///
-    /// By default maint for the primary and leader endpoints, for which one node is meant and the others stand by, broken or
+    /// What a node says where something is wrong. By default maint for the primary and leader endpoints, for which one node is meant and the others stand by, broken or
     /// not; else down.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_enum, value_name = "WORD")]
     #[arg(hide_possible_values = true)]
     on_failure: Option<OnFailure>,
 
-    /// One that is not meant says `maint`, `drain` or `down`
+    /// Not meant: `maint`, `drain` or `down`
     ///
-    /// It is healthy, but not for this endpoint: a replica, asked for /primary. By default maint.
+    /// What a node says that is healthy, but not meant for this endpoint, as a replica for /primary. By default maint.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_enum, value_name = "WORD")]
     #[arg(hide_possible_values = true)]
     on_standby: Option<OnStandby>,
@@ -91,14 +93,14 @@ pub struct Options {
     #[arg(value_parser = humantime::parse_duration)]
     deadline: Duration,
 
-    /// Answer from what Patroni said this long ago
+    /// So old may Patroni's word be
     ///
-    /// If it was asked at most this long before the check. So Patroni is asked at most ten times a second for an endpoint.
+    /// A check is answered from what Patroni said if it was asked at most this long before the check. So Patroni is asked at most ten times a second for an endpoint.
     #[arg(long, env = "PATRONI_CHECK_MAX_AGE", hide_env = true, value_name = "DURATION", default_value = "100ms")]
     #[arg(value_parser = humantime::parse_duration)]
     max_age: Duration,
 
-    /// When Patroni is silent its last word stands
+    /// Patroni silent: its word stands
     ///
     /// While Patroni does not answer, its last word stands until it is this old: 20s at most, 0s for none.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]

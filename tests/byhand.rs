@@ -28,6 +28,20 @@ fn explain(patroni: &str, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
+fn the_short_help_fits_on_one_screen_and_the_version_says_what_is_built_in() {
+    for arguments in [&["-h"][..], &["explain", "-h"], &["haproxy-config", "-h"], &["hold", "-h"], &["release", "-h"]] {
+        let output = binary().args(arguments).env("COLUMNS", "80").output().unwrap();
+        let text = stdout(&output);
+        let fits = text.lines().count() <= 24 && text.lines().all(|line| line.len() <= 80);
+        assert!(output.status.success() && fits, "{text}");
+    }
+    let long = stdout(&run(&["--help"]));
+    assert!(long.contains("--cacert") && long.contains("PATRONI_CHECK_ON_FAILURE=drain"), "{long}");
+    let version = stdout(&run(&["-V"]));
+    assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("TLS"), "{version}");
+}
+
+#[test]
 fn explain_shows_each_endpoint_in_both_vocabularies() {
     let patroni = StandIn::new(primary());
     let (status, text) = explain(&patroni.url(), &[]);

@@ -1,0 +1,82 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_patroni_check_global_optspecs
+    string join \n patroni= endpoint= listen= words= on-failure= on-standby= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+end
+
+function __fish_patroni_check_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_patroni_check_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_patroni_check_using_subcommand
+    set -l cmd (__fish_patroni_check_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Bind a port ourselves' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d '`full`, or one `plain` word' -r -f -a "full\t'An administrative and an operational word, and the reason: `MAINT UP # replica streaming`'
+plain\t'One word, as the Python daemon sent it: `READY` or `MAINT`'"
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-failure -d 'Broken: `maint`, `down`, `drain` or `silent`' -r -f -a "maint\t'In maintenance'
+down\t'Down, which alarms'
+drain\t'No new sessions; never cuts one'
+silent\t'Nothing: HAProxy keeps the last state, for as long as it lasts'"
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby -d 'Not meant: `maint`, `drain` or `down`' -r -f -a "maint\t'In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`'
+drain\t'No new sessions; never cuts one'
+down\t'Down'"
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'So old may Patroni\'s word be' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Patroni silent: its word stands' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l key -d 'PEM file of its key' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -s V -l version -d 'Print version'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "explain" -d 'Show what this node answers on each endpoint, and why'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy-config" -d 'Write an HAProxy configuration for this cluster'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Say MAINT from now on, across restarts, until `release`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End a hold'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'For scripts'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Beginning of the backends\' names' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where clients connect that write, [ADDR]:PORT' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where clients connect that read; `none` for no such backend' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'Port of patroni-check.socket on the database hosts' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'Port of patroni-check-replica.socket there' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is; `none` for none' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Connections that a server takes' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l resolvers -d 'Look servers\' names up again while HAProxy runs, by a resolvers section of this name' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'The backends alone, without global, defaults and the stats page'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
