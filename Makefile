@@ -4,6 +4,7 @@
 #                 FAULTS='switchover partition' for these alone, OUT=target/faults
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages and shell completions from their sources
+# make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
@@ -49,15 +50,26 @@ faults: toolchain
 	@cargo build --release --locked --example faults --bin patroni-check
 	@target/release/examples/faults target/release/patroni-check $(OUT) $(FAULTS)
 
+bench: toolchain
+	@tests/install-packages $(STACK) gcc libc6-dev python3 valgrind
+	@cargo build --release --locked --bin patroni-check && cargo build --release --locked --example bench
+	@mkdir -p target/bench && $(CC) -O2 -static -o target/bench/floor benches/floor.c
+	@target/release/examples/bench target/release/patroni-check target/bench/floor \
+	    $(if $(filter file,$(origin OUT)),target/bench,$(OUT))
+
 pictures: toolchain
 	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux
 	@tests/pictures $(if $(filter file,$(origin OUT)),docs,$(OUT))
 
-# What is checked in of it is compared with its sources by tests/units.rs.
+# What is checked in of it is compared with its sources by tests/units.rs. Newer groffs have no font C.
+PAGES = man
+COMPLETIONS = completions
 man: toolchain
 	@tests/install-packages pandoc
-	for page in $(MAN); do pandoc -s -t man man/$$page.md -o man/$$page || exit 1; done
-	cargo run --quiet --locked --example completions -- completions
+	for page in $(MAN); do \
+	    pandoc -s -t man man/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
+	done
+	cargo run --quiet --locked --example completions -- $(COMPLETIONS)
 
 soak: toolchain
 	@tests/install-packages debootstrap systemd-container
@@ -135,4 +147,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: build crates deb demo faults install man pictures rpm soak test toolchain
+.PHONY: bench build crates deb demo faults install man pictures rpm soak test toolchain
