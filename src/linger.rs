@@ -80,8 +80,8 @@ impl Lingering {
 
 /// Reads what there is. Whether more may come: neither closed nor reset, nor sending without end.
 fn may_send_more(client: &mut TcpStream) -> bool {
-    let mut buffer = [0; 16 * 1024];
-    for _ in 0..64 {
+    let mut buffer = [0; 4096];
+    for _ in 0..256 {
         match client.read(&mut buffer) {
             Ok(0) => return false,
             Ok(_) => {}

@@ -28,6 +28,11 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// A primary's body grows by some 200 bytes a replica; nothing that Patroni sends comes near.
 const BODY_LIMIT: u64 = 1 << 20;
 
+/// Patroni's head has some 130 bytes, a request of ours as many and the endpoint. The client zeroes its buffers for each
+/// request; 128 KiB each, as they are by default, are a quarter of what a process for one check costs. That for the answer is
+/// larger than a head may be, or one that is too long would look like one that was cut short.
+const HEAD_LIMIT: usize = 8 << 10;
+
 /// What Patroni said to one GET, or how that failed.
 pub type Observation = Result<Answer, Failure>;
 
@@ -185,7 +190,10 @@ pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connect
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .timeout_connect(Some(connect))
-        .timeout_global(Some(GIVE_UP));
+        .timeout_global(Some(GIVE_UP))
+        .input_buffer_size(2 * HEAD_LIMIT)
+        .output_buffer_size(HEAD_LIMIT)
+        .max_response_header_size(HEAD_LIMIT);
     if let Some(tls) = tls {
         config = config.tls_config(tls);
     }

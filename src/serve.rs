@@ -1,10 +1,11 @@
 //! The persistent responder: one event loop over all listeners, and one thread a view that asks Patroni.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -281,10 +282,11 @@ impl Responder {
         self.say(now, client, reply);
     }
 
-    fn say(&mut self, now: Instant, mut client: TcpStream, reply: Option<String>) {
+    fn say(&mut self, now: Instant, client: TcpStream, reply: Option<String>) {
         let Some(reply) = reply else { return };
-        // A client that is gone has no use for its answer, and an empty send buffer takes a short one whole.
-        if client.write(reply.as_bytes()).is_ok() {
+        // A client that is gone has no use for its answer, and an empty send buffer takes a short one whole. It leaves in one
+        // packet with the end that follows.
+        if send(&client, reply.as_bytes(), SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
             let token = self.next_token();
             self.lingering.see_off(now, client, token, self.poll.registry());
         }
