@@ -57,7 +57,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l 
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Take any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Beginning of the backends\' names' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where clients connect that write, [ADDR]:PORT' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where clients connect that write, as ADDR:PORT or :PORT' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where clients connect that read; `none` for no such backend' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'Port of patroni-check.socket on the database hosts' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'Port of patroni-check-replica.socket there' -r

@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::endpoint::Endpoint;
+use crate::haproxy_config::HaproxyConfig;
 use crate::hold::Hold;
 use crate::invocation::Purpose;
 use crate::patroni::{BaseUrl, Patroni, Tls};
@@ -175,61 +174,6 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
-#[derive(Debug, Clone, Args)]
-pub struct HaproxyConfig {
-    /// The backends alone, without global, defaults and the stats page
-    #[arg(long)]
-    pub section: bool,
-
-    /// Beginning of the backends' names
-    #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
-    pub name: String,
-
-    /// Where clients connect that write, [ADDR]:PORT
-    #[arg(long, value_name = "BIND", default_value = ":5000", value_parser = haproxy_bind)]
-    pub read_write: String,
-
-    /// Where clients connect that read; `none` for no such backend
-    #[arg(long, value_name = "BIND", default_value = ":5001", value_parser = haproxy_bind)]
-    pub read_only: String,
-
-    /// Port of patroni-check.socket on the database hosts
-    #[arg(long, value_name = "PORT", default_value = "5555")]
-    pub agent_port: u16,
-
-    /// Port of patroni-check-replica.socket there
-    #[arg(long, value_name = "PORT", default_value = "5556")]
-    pub replica_port: u16,
-
-    /// Where the stats page is; `none` for none
-    #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000", value_parser = haproxy_bind)]
-    pub stats: String,
-
-    /// Connections that a server takes
-    #[arg(long, value_name = "NUMBER", default_value = "100")]
-    pub maxconn: u32,
-
-    /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
-    #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
-    pub resolvers: Option<String>,
-}
-
-/// A name that HAProxy takes (its configuration manual, 2.3).
-fn haproxy_name(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    let is_good = !text.is_empty() && text.chars().all(good);
-    if is_good { Ok(text.into()) } else { Err("letters, digits and -_.: make a name for HAProxy".into()) }
-}
-
-/// `none`, or an address and port to bind.
-fn haproxy_bind(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:[]*@".contains(c);
-    let is_good = text == "none" || matches!(port, Some(Ok(1..))) && text.chars().all(good);
-    if is_good { Ok(text.into()) } else { Err("write it like :5000, 192.0.2.1:5000 or none".into()) }
-}
-
 /// A socket to bind, and what it is for where it does not answer for the default endpoint.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -355,56 +299,9 @@ impl Options {
     }
 }
 
-/// The service's settings (`EnvironmentFile=` of the units).
-const SETTINGS: &str = "/etc/default/patroni-check";
-
-/// Says that they are in the environment already.
-const SETTINGS_READ: &str = "PATRONI_CHECK_SETTINGS_READ";
-
-/// Our own command line with the settings of the service added to the environment, where that does not have them yet: a
-/// person who asks the program means what the service does. None where there is nothing to add.
-pub fn with_the_settings() -> Option<process::Command> {
-    if std::env::var_os(SETTINGS_READ).is_some() {
-        return None;
-    }
-    let text = std::fs::read_to_string(SETTINGS).ok()?;
-    let mut arguments = std::env::args_os();
-    let mut command = process::Command::new(std::env::current_exe().ok()?);
-    command.arg0(arguments.next()?).args(arguments).env(SETTINGS_READ, SETTINGS);
-    for (name, value) in settings(&text) {
-        if std::env::var_os(name).is_none() {
-            command.env(name, value);
-        }
-    }
-    Some(command)
-}
-
-/// Our settings in an environment file (systemd.exec(5), `EnvironmentFile=`), without its escapes, which none of them needs.
-fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let assignments = text.lines().filter_map(|line| line.trim().split_once('='));
-    assignments.filter(|(name, _)| name.starts_with("PATRONI_CHECK_")).map(|(name, value)| {
-        let value = value.trim();
-        let unquoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
-        (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value))
-    })
-}
-
 /// The first paragraph of clap's message, without its line breaks.
 fn one_line(message: &str) -> String {
     let paragraph = message.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = paragraph.split_whitespace().collect();
     words.join(" ").trim_start_matches("error: ").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_read_as_systemd_reads_them() {
-        let text =
-            "# PATRONI_CHECK_A=1\n\nPATRONI_CHECK_B= 2 \n;x\nPATRONI_CHECK_C=\"a b\"\nPATH=/x\nPATRONI_CHECK_D='c'\n";
-        let found: Vec<_> = settings(text).collect();
-        assert_eq!(found, [("PATRONI_CHECK_B", "2"), ("PATRONI_CHECK_C", "a b"), ("PATRONI_CHECK_D", "c")]);
-    }
 }

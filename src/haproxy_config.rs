@@ -5,8 +5,65 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use crate::cli::{HaproxyConfig, Options};
+use clap::Args;
+
+use crate::cli::Options;
 use crate::node::{Cluster, Member};
+
+/// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
+#[derive(Debug, Clone, Args)]
+pub struct HaproxyConfig {
+    /// The backends alone, without global, defaults and the stats page
+    #[arg(long)]
+    pub section: bool,
+
+    /// Beginning of the backends' names
+    #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
+    pub name: String,
+
+    /// Where clients connect that write, as ADDR:PORT or :PORT
+    #[arg(long, value_name = "BIND", default_value = ":5000", value_parser = haproxy_bind)]
+    pub read_write: String,
+
+    /// Where clients connect that read; `none` for no such backend
+    #[arg(long, value_name = "BIND", default_value = ":5001", value_parser = haproxy_bind)]
+    pub read_only: String,
+
+    /// Port of patroni-check.socket on the database hosts
+    #[arg(long, value_name = "PORT", default_value = "5555")]
+    pub agent_port: u16,
+
+    /// Port of patroni-check-replica.socket there
+    #[arg(long, value_name = "PORT", default_value = "5556")]
+    pub replica_port: u16,
+
+    /// Where the stats page is; `none` for none
+    #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000", value_parser = haproxy_bind)]
+    pub stats: String,
+
+    /// Connections that a server takes
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub maxconn: u32,
+
+    /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
+    #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
+    pub resolvers: Option<String>,
+}
+
+/// A name that HAProxy takes (its configuration manual, 2.3).
+fn haproxy_name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    let is_good = !text.is_empty() && text.chars().all(good);
+    if is_good { Ok(text.into()) } else { Err("letters, digits and -_.: make a name for HAProxy".into()) }
+}
+
+/// `none`, or an address and port to bind.
+fn haproxy_bind(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:[]*@".contains(c);
+    let is_good = text == "none" || matches!(port, Some(Ok(1..))) && text.chars().all(good);
+    if is_good { Ok(text.into()) } else { Err("write it like :5000, 192.0.2.1:5000 or none".into()) }
+}
 
 /// Prints the configuration.
 ///

@@ -23,3 +23,4 @@ pub mod view;
 
 pub mod explain;
 pub mod haproxy_config;
+pub mod settings;

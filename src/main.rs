@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use patroni_check::cli::{BadConfiguration, Command, Options};
 use patroni_check::invocation::Invocation;
-use patroni_check::{cli, explain, haproxy_config, hold, once, serve};
+use patroni_check::{explain, haproxy_config, hold, once, serve, settings};
 
 fn main() -> ExitCode {
     match run() {
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::read()?;
-    if let (Some(_), Some(mut with_the_settings)) = (&options.command, cli::with_the_settings()) {
+    if let (Some(_), Some(mut with_the_settings)) = (&options.command, settings::with_the_settings()) {
         return Err(with_the_settings.exec().into());
     }
     match &options.command {

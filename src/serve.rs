@@ -55,7 +55,7 @@ enum Door {
 /// was accepted, and returns within the deadline.
 ///
 /// # Errors
-/// [`BadConfiguration`], or what the operating system refused at the start.
+/// [`BadConfiguration`](crate::cli::BadConfiguration), or what the operating system refused at the start.
 pub fn serve(
     listeners: Vec<(std::net::TcpListener, Purpose)>,
     options: &Options,
