@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use socket2::SockRef;
 
 use crate::cli::Options;
 use crate::desk::{Desks, LENT};
@@ -247,6 +248,8 @@ impl Responder {
             }
             Speech::Head if heard.is_whole() => {
                 let answer = self.desks.metrics(now, &heard.said);
+                // Room for all of it in one write, however many views; where there is no more, what there is has to do.
+                let _ = SockRef::from(&heard.client).set_send_buffer_size(answer.len());
                 self.say(now, heard.client, Some(answer));
             }
             Speech::Head => {}
