@@ -198,7 +198,8 @@ impl Matrix<'_> {
         // What Patroni says may change just between the two.
         let (status, reply) = loop {
             let (before, reply, after) = (status(), check(port), status());
-            if before == after {
+            // The first answer after a silence, such as that of a Patroni that was not up when the agent began, is not enough.
+            if before == after && !reply.contains("just back from a silence") {
                 break (before.ok_or("Patroni is gone")?, reply);
             }
         };
