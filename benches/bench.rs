@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use lab::agent::{Manager, Port};
+use lab::agent::Port;
 use lab::cluster::{Cluster, Unprivileged};
 use lab::host::Host;
 use lab::standin::{StandIn, answer, primary};
@@ -404,7 +404,6 @@ impl Bench<'_> {
     }
 
     fn start(&mut self) -> Outcome {
-        let manager = Manager::new();
         let mut beyond = Vec::new();
         for _ in 0..4 * ROUNDS {
             let port = Port::new();
@@ -419,7 +418,6 @@ impl Bench<'_> {
             let get = Times::of(5, || timed_get(&self.patroni))?.p50();
             beyond.push(ours.as_secs_f64() - get);
         }
-        drop(manager);
         let (middle, low, high) = spread(&beyond);
         let measured = format!(
             "{} ({} to {}) beyond the GET, the shell that passes the listener included",

@@ -61,7 +61,7 @@ pub struct Desks {
     /// In the order of their opening.
     pub desks: Vec<Desk>,
     /// The meters of all of them.
-    pub metrics: Metrics,
+    metrics: Metrics,
     options: Options,
     patroni: Patroni,
     waker: Arc<Waker>,

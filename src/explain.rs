@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use crate::endpoint::Endpoint;
 use crate::node::{Body, Node};
 use crate::patroni::{Failure, Observation, Patroni};
 use crate::reply::{Vocabulary, Words};
-use crate::verdict::{Verdict, is_too_old, judge};
+use crate::units::{Socket, sockets};
+use crate::verdict::{Verdict, judge, too_old};
 
 /// A person has more patience than HAProxy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,15 +37,6 @@ struct Row {
     full: Option<String>,
     plain: Option<String>,
     why: String,
-}
-
-/// A socket unit that starts us.
-struct Socket {
-    unit: String,
-    state: String,
-    listen: String,
-    purpose: String,
-    accept: bool,
 }
 
 struct Explanation {
@@ -237,7 +229,7 @@ fn sum_up(options: &Options, verdict: &Verdict, node: Option<&Node>, rows: &[Row
         let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
         format!("{} {}{timeline}", node.role.replace('_', " "), node.state)
     });
-    let is_too_old = |row: &&Row| node.is_some_and(|node| is_too_old(&row.endpoint, node));
+    let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.endpoint, node).is_some());
     let failed: Vec<&Row> = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).collect();
     match failed.iter().find(|row| named || !is_too_old(row)) {
         Some(row) if named => (Health::Critical, format!("{}: {}", row.endpoint, row.why)),
@@ -302,41 +294,6 @@ fn listeners(port: u16) -> Vec<SocketAddr> {
     let tables = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
     let listen = tables.filter(|entry| entry.state == procfs::net::TcpState::Listen);
     listen.map(|entry| entry.local_address).filter(|address| address.port() == port).collect()
-}
-
-/// The socket units that are ours, as systemd knows them; none where there is no systemd.
-fn sockets(options: &Options) -> Vec<Socket> {
-    let properties = "Id,ActiveState,Listen,FileDescriptorName,Accept,Triggers,LoadState";
-    let output = Command::new("systemctl")
-        .args(["show", "--all", "*.socket", "patroni-check.socket", "patroni-check-replica.socket", "-p", properties])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let Ok(output) = output else { return Vec::new() };
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut sockets: Vec<Socket> = Vec::new();
-    for unit in text.split("\n\n") {
-        let values = |name: &str| {
-            let prefix = format!("{name}=");
-            unit.lines().filter_map(move |line| line.strip_prefix(&prefix)).collect::<Vec<_>>().join(" ")
-        };
-        let id = values("Id");
-        let is_ours = id.starts_with("patroni-check") || values("Triggers").starts_with("patroni-check");
-        if !is_ours || values("LoadState") != "loaded" || sockets.iter().any(|socket| socket.unit == id) {
-            continue;
-        }
-        let name = values("FileDescriptorName");
-        let purpose = options.purpose_named(&name).map_or_else(|e| e.to_string(), |purpose| purpose.to_string());
-        sockets.push(Socket {
-            unit: id,
-            state: values("ActiveState"),
-            listen: values("Listen").replace(" (Stream)", ""),
-            purpose,
-            accept: values("Accept") == "yes",
-        });
-    }
-    sockets.sort_by(|a, b| a.unit.len().cmp(&b.unit.len()).then_with(|| a.unit.cmp(&b.unit)));
-    sockets
 }
 
 /// Columns as wide as their widest cell, with the last one wrapped.

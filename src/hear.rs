@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
 
 /// An endpoint has a few dozen bytes, a request for metrics a few hundred.
-const LIMIT: usize = 4096;
+pub const LIMIT: usize = 4096;
 
 /// What a client is to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

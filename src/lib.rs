@@ -24,3 +24,4 @@ pub mod view;
 pub mod explain;
 pub mod haproxy_config;
 pub mod settings;
+pub mod units;

@@ -46,7 +46,7 @@ pub fn answer(mut connection: Socket, purpose: &Purpose, options: &Options) -> R
 
 /// The line with which a check says what it asks about, or what there is of it by then.
 fn hear_line(connection: &mut Socket, end: Instant) -> Vec<u8> {
-    let mut said = vec![0; 4096];
+    let mut said = vec![0; hear::LIMIT];
     let mut count = 0;
     while !said[..count].contains(&b'\n') {
         match read_until(end, connection, &mut said[count..]) {

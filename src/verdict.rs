@@ -100,14 +100,9 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Result<Verdict, 
     }
 }
 
-/// Whether this Patroni may mean something else by the endpoint.
-pub fn is_too_old(endpoint: &Endpoint, node: &Node) -> bool {
-    too_old(endpoint, node).is_some()
-}
-
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they
 /// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter.
-fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
+pub fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
     let needed = endpoint.since();
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
     (needed > (0, 0, 0) && parse(version).is_none_or(|version| version < needed)).then_some(version)
