@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::metrics::{Meter, Metrics};
 use crate::patroni::{Observation, Patroni};
 use crate::reply::Vocabulary;
-use crate::verdict::{NoNews, Verdict, judge};
+use crate::verdict::{Judgement, Verdict, judge};
 use crate::view::View;
 
 /// So many endpoints may be asked about by `agent-send` beside those that sockets are for: each means one more request at
@@ -52,7 +52,7 @@ pub struct Desk {
 pub struct Found {
     desk: usize,
     observation: Observation,
-    verdict: Result<Verdict, NoNews>,
+    judgement: Judgement,
     took: Duration,
 }
 
@@ -121,11 +121,11 @@ impl Desks {
 
     /// What Patroni said since the last time, taken note of: the checks that it answers, with their desk and verdict.
     pub fn collect(&mut self, now: Instant) -> Option<(usize, Vec<(TcpStream, Verdict)>)> {
-        let Found { desk: index, observation, verdict, took } = self.found.try_recv().ok()?;
+        let Found { desk: index, observation, judgement, took } = self.found.try_recv().ok()?;
         let desk = &mut self.desks[index];
-        desk.meter.fetched(took, &observation, &verdict);
+        desk.meter.fetched(took, &observation, &judgement);
         desk.observation = Some(observation);
-        Some((index, desk.view.observed(now, verdict)))
+        Some((index, desk.view.observed(now, judgement)))
     }
 
     /// Asks Patroni where somebody waits to hear it.
@@ -181,9 +181,9 @@ impl Desks {
             while let Ok(()) = orders.recv() {
                 let began = Instant::now();
                 let observation = patroni.get(&endpoint);
-                let verdict = judge(&endpoint, &observation);
+                let judgement = judge(&endpoint, &observation);
                 let took = began.elapsed();
-                if finder.send(Found { desk, observation, verdict, took }).is_err() || waker.wake().is_err() {
+                if finder.send(Found { desk, observation, judgement, took }).is_err() || waker.wake().is_err() {
                     return;
                 }
             }

@@ -13,13 +13,18 @@ use crate::node::{Body, Node};
 use crate::patroni::{Failure, Observation, Patroni};
 use crate::reply::{Vocabulary, Words};
 use crate::units::{Socket, sockets};
-use crate::verdict::{Verdict, judge, too_old};
+use crate::verdict::{Verdict, circumstances, judge, too_old};
 
 /// A person has more patience than HAProxy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lines are not longer than this.
 const WIDTH: usize = 80;
+
+/// Why the service may say something else.
+const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service goes by who held it last: for \
+    --grace, in a paused cluster for as long as this lasts. explain remembers nothing; systemctl status patroni-check shows \
+    what the service says.";
 
 /// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,9 +92,12 @@ impl Explanation {
             },
             Err(_) => None,
         };
-        let node_verdict = judge(&health, &first).unwrap_or_else(Verdict::from);
+        let node_verdict = judge(&health, &first).verdict;
         let (health, summary) = sum_up(options, &node_verdict, node.as_ref(), &rows, named);
-        let hints = first.as_ref().err().map_or_else(Vec::new, |failure| hints(&patroni, failure));
+        let mut hints = first.as_ref().err().map_or_else(Vec::new, |failure| hints(&patroni, failure));
+        if node.as_ref().is_some_and(|node| node.cluster_unlocked) {
+            hints.push(UNLOCKED.into());
+        }
         let lag = node.as_ref().and_then(|node| lag(&patroni, node));
         Ok(Explanation { patroni, health, summary, node, lag, rows, hints, sockets: sockets(options) })
     }
@@ -150,6 +158,9 @@ impl Explanation {
                 "state": node.state,
                 "timeline": node.timeline,
                 "replication_state": node.replication_state,
+                "paused": node.pause,
+                "nobody_holds_the_lock": node.cluster_unlocked,
+                "failsafe": node.failsafe_mode_is_active,
                 "version": node.patroni.version,
                 "lag": self.lag,
             })
@@ -192,7 +203,7 @@ impl Row {
         observation: &Observation,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let status = observation.as_ref().ok().map(|answer| answer.status);
-        let judged = judge(&endpoint, observation).unwrap_or_else(Verdict::from);
+        let judged = judge(&endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
         let verdict = options.hold().over(judged);
         let is_held = matches!(verdict, Verdict::Held(_));
@@ -227,7 +238,7 @@ fn sum_up(options: &Options, verdict: &Verdict, node: Option<&Node>, rows: &[Row
     }
     let node_says = node.map_or_else(String::new, |node| {
         let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
-        format!("{} {}{timeline}", node.role.replace('_', " "), node.state)
+        format!("{} {}{timeline}{}", node.role.replace('_', " "), node.state, circumstances(node))
     });
     let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.endpoint, node).is_some());
     let failed: Vec<&Row> = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).collect();
@@ -236,6 +247,7 @@ fn sum_up(options: &Options, verdict: &Verdict, node: Option<&Node>, rows: &[Row
         Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
         None => match options.hold().over(verdict.clone()) {
             Verdict::Held(why) => (Health::Warning, format!("{node_says}, {why}")),
+            _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
             _ => (Health::Ok, node_says),
         },
     }

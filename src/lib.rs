@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod patroni;
 
 pub mod hold;
+pub mod memory;
 pub mod node;
 pub mod verdict;
 

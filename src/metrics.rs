@@ -8,7 +8,7 @@ use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Op
 use crate::endpoint::Endpoint;
 use crate::node::Body;
 use crate::patroni::Observation;
-use crate::verdict::{NoNews, Verdict};
+use crate::verdict::{Judgement, Verdict};
 
 /// Seconds. Patroni takes some milliseconds, a busy one half a second, and is given up after 30 s.
 const BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 10.0];
@@ -85,10 +85,10 @@ impl Meter {
     }
 
     /// Patroni was asked.
-    pub fn fetched(&self, took: Duration, observation: &Observation, verdict: &std::result::Result<Verdict, NoNews>) {
+    pub fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
         self.fetches.observe(took.as_secs_f64());
-        let kind = match (observation, verdict) {
-            (Ok(_), Ok(Verdict::Serve(_) | Verdict::StandBy(_)) | Err(NoNews::NoLock(_))) => return,
+        let kind = match (observation, &judgement.verdict) {
+            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(_)) => return,
             (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
             (Ok(_), _) => "bad_answer",
             (Err(_), _) => "no_answer",

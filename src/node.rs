@@ -31,6 +31,19 @@ pub struct Node {
     /// A replica's `streaming` or `in archive recovery`, from 3.0.4.
     #[serde(default)]
     pub replication_state: Option<String>,
+    /// The cluster is paused: no automatic failover.
+    #[serde(default)]
+    pub pause: bool,
+    /// As far as this Patroni knows nobody holds the leader lock: the key is gone, or the store could not be read, or what was
+    /// read of it is older than `ttl`.
+    #[serde(default)]
+    pub cluster_unlocked: bool,
+    /// The store is away, and the leader goes on by the consent of all members, from 3.0.
+    #[serde(default)]
+    pub failsafe_mode_is_active: bool,
+    /// When Patroni read the store last, in seconds of Unix time by the clock of its host, from 2.1.5.
+    #[serde(default, deserialize_with = "seconds")]
+    pub dcs_last_seen: Option<u64>,
     /// Which Patroni this is.
     #[serde(default)]
     pub patroni: About,
@@ -112,6 +125,11 @@ fn is_set<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     Ok(!matches!(Value::deserialize(value)?, Value::Null | Value::Bool(false)))
 }
 
+/// A number of seconds. What is none says nothing, and vetoes nothing.
+fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    Ok(Value::deserialize(value)?.as_u64())
+}
+
 impl Body {
     /// Reads a body. None for one that stops in mid-word: it was cut short, which says nothing about the node.
     pub fn read(body: &[u8]) -> Option<Body> {
@@ -154,6 +172,33 @@ mod tests {
         ];
         for (body, expected) in table {
             assert_eq!(Body::read(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn who_holds_the_lock_is_read_as_patroni_writes_it() {
+        let node = |more: &str| match Body::read(format!(r#"{{"state":"running","role":"primary"{more}}}"#).as_bytes())
+        {
+            Some(Body::Node(node)) => {
+                Some((node.pause, node.cluster_unlocked, node.failsafe_mode_is_active, node.dcs_last_seen))
+            }
+            _ => None,
+        };
+        let table = [
+            ("", Some((false, false, false, None))),
+            (r#","pause":true,"cluster_unlocked":true"#, Some((true, true, false, None))),
+            (
+                r#","failsafe_mode_is_active":true,"dcs_last_seen":1795487980"#,
+                Some((false, false, true, Some(1_795_487_980))),
+            ),
+            (r#","pause":"true""#, None),
+            (r#","cluster_unlocked":null"#, None),
+            (r#","cluster_unlocked":true,"cluster_unlocked":false"#, None),
+            (r#","dcs_last_seen":null"#, Some((false, false, false, None))),
+            (r#","dcs_last_seen":-1.5"#, Some((false, false, false, None))),
+        ];
+        for (more, expected) in table {
+            assert_eq!(node(more), expected, "{more}");
         }
     }
 

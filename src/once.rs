@@ -10,7 +10,7 @@ use crate::cli::{BadConfiguration, Options};
 use crate::endpoint::Endpoint;
 use crate::hear;
 use crate::invocation::Purpose;
-use crate::verdict::{Verdict, judge};
+use crate::verdict::judge;
 
 /// Answers the one check of this connection. There is no earlier verdict that could stand, so silence is a failure.
 ///
@@ -83,6 +83,6 @@ fn ask(endpoint: &Endpoint, options: &Options, arrived: Instant) -> Result<Optio
     let vocabulary = options.vocabulary(endpoint)?;
     let patroni = options.patroni()?;
     let observation = patroni.get_within(endpoint, arrived, options.limits().deadline);
-    let verdict = judge(endpoint, &observation).unwrap_or_else(Verdict::from);
+    let verdict = judge(endpoint, &observation).verdict;
     Ok(vocabulary.reply(&options.hold().over(verdict)))
 }

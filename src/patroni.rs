@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ureq::Agent;
 use ureq::config::Config;
@@ -43,6 +43,8 @@ pub struct Answer {
     pub status: u16,
     /// What the body says of the node.
     pub body: Body,
+    /// When Patroni sent it (`Date`), in seconds of Unix time by the clock of its host.
+    pub date: Option<u64>,
 }
 
 /// How a GET failed.
@@ -151,7 +153,7 @@ impl Patroni {
         let why = |failure| match failure {
             Failure::NoAnswer(why) | Failure::NotHttp(why) => format!("{url}: {why}"),
         };
-        let (status, body) = exchange(&self.agent()?, &url).map_err(why)?;
+        let Response { status, body, .. } = exchange(&self.agent()?, &url).map_err(why)?;
         if status != 200 {
             return Err(format!("{url}: status {status}"));
         }
@@ -202,24 +204,38 @@ pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connect
 
 /// Asks for an endpoint.
 pub fn ask(agent: &Agent, url: &str) -> Observation {
-    let (status, body) = exchange(agent, url)?;
+    let Response { status, date, body } = exchange(agent, url)?;
     let body = match body {
         Some(body) => Body::read(&body).ok_or(Failure::NoAnswer("answer cut short".into()))?,
         None => Body::Unreadable("endless body".into()),
     };
-    Ok(Answer { status, body })
+    Ok(Answer { status, body, date })
 }
 
-/// One GET: the status, and the body unless that has no end. The answer is read whole, because Patroni logs a traceback
-/// for each that is left unread.
-fn exchange(agent: &Agent, url: &str) -> Result<(u16, Option<Vec<u8>>), Failure> {
+/// What came over the wire.
+struct Response {
+    status: u16,
+    date: Option<u64>,
+    /// None where it has no end.
+    body: Option<Vec<u8>>,
+}
+
+/// One GET. The answer is read whole, because Patroni logs a traceback for each that is left unread.
+fn exchange(agent: &Agent, url: &str) -> Result<Response, Failure> {
     let mut response = agent.get(url).header(header::CONNECTION, "close").call().map_err(failure)?;
     let status = response.status().as_u16();
-    match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
-        Ok(body) => Ok((status, Some(body))),
-        Err(ureq::Error::BodyExceedsLimit(_)) => Ok((status, None)),
-        Err(e) => Err(failure(e)),
-    }
+    let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok()).and_then(unix_time);
+    let body = match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+        Ok(body) => Some(body),
+        Err(ureq::Error::BodyExceedsLimit(_)) => None,
+        Err(e) => return Err(failure(e)),
+    };
+    Ok(Response { status, date, body })
+}
+
+fn unix_time(date: &str) -> Option<u64> {
+    let date = httpdate::parse_http_date(date).ok()?;
+    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 impl Tls {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use patroni_check::endpoint::{Endpoint, Version};
 use patroni_check::patroni::{Patroni, Tls};
-use patroni_check::verdict::{Verdict, judge};
+use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
 
 use lab::standin::{Behaviour, StandIn};
 
@@ -38,17 +38,24 @@ fn recorded() -> Vec<(String, Vec<Section>)> {
     files
 }
 
-/// What the real client and the rule make of an answer, in one word.
+/// What the real client and the rule make of an answer, in one word. In brackets: it is inconclusive, and what was known before
+/// may stand.
 fn replay(section: &Section) -> &'static str {
     let standin = StandIn::new(Behaviour::Send(section.answer.clone()));
     let patroni = Patroni::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
     let endpoint: Endpoint = section.endpoint.parse().unwrap();
-    match judge(&endpoint, &patroni.get(&endpoint)) {
-        Ok(Verdict::Serve(_)) => "Serve",
-        Ok(Verdict::StandBy(_)) => "StandBy",
-        Ok(Verdict::Fail(_)) => "Fail",
-        Ok(Verdict::Held(_)) => "Held",
-        Err(_) => "NoAnswer",
+    let Judgement { verdict, evidence } = judge(&endpoint, &patroni.get(&endpoint));
+    match (evidence, verdict) {
+        (Evidence::Conclusive { .. }, Verdict::Serve(_)) => "Serve",
+        (Evidence::Conclusive { .. }, Verdict::StandBy(_)) => "StandBy",
+        (Evidence::Conclusive { .. }, Verdict::Fail(_)) => "Fail",
+        (Evidence::Conclusive { .. }, Verdict::Held(_)) => "Held",
+        (Evidence::Silence, _) => "(silence)",
+        (Evidence::StateUnknown, _) => "(unknown)",
+        (Evidence::WithoutLock, _) => "(without lock)",
+        (Evidence::Unlocked { paused: false }, _) => "(unlocked)",
+        (Evidence::Unlocked { paused: true }, Verdict::Serve(_)) => "(paused, 200)",
+        (Evidence::Unlocked { paused: true }, _) => "(paused, 503)",
     }
 }
 
@@ -131,7 +138,7 @@ fn a_switchover_and_a_crash_as_they_went() {
         let crash = went("crash");
         // 1.6.5 was not caught crashed.
         assert!(
-            ["Serve NoAnswer Fail Fail", "Serve NoAnswer Fail Fail StandBy", "Serve NoAnswer Fail StandBy"]
+            ["Serve (unknown) Fail Fail", "Serve (unknown) Fail Fail StandBy", "Serve (unknown) Fail StandBy"]
                 .contains(&&*crash),
             "{version}: {crash}"
         );

@@ -2,7 +2,7 @@
 
 use patroni_check::endpoint::Endpoint;
 use patroni_check::reply::{OnFailure, Vocabulary, Words};
-use patroni_check::verdict::{Verdict, judge};
+use patroni_check::verdict::judge;
 use serde_json::Value;
 
 use super::replay::replay;
@@ -30,7 +30,7 @@ pub fn reply(which: u8, bytes: &[u8]) {
     let name = ENDPOINTS[usize::from(which) % ENDPOINTS.len()];
     let endpoint: Endpoint = name.parse().expect("a known endpoint");
     let observation = replay(bytes);
-    let verdict = judge(&endpoint, &observation).unwrap_or_else(Verdict::from);
+    let verdict = judge(&endpoint, &observation).verdict;
     let line = |words, on_failure| {
         let vocabulary = Vocabulary::new(&endpoint, words, None, on_failure).expect("words that go together");
         vocabulary.reply(&verdict)

@@ -1,0 +1,281 @@
+//! What was known before, and for how long it stands where an observation settles nothing. Knows time, but not whose.
+
+use std::time::Instant;
+
+use crate::verdict::{Evidence, Judgement, Verdict};
+use crate::view::Limits;
+
+/// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it grants nothing of its own.
+#[derive(Debug)]
+pub struct Memory {
+    limits: Limits,
+    /// The newest conclusive verdict, and when its observation began.
+    conclusive: Option<(Instant, Verdict)>,
+    /// Whether Patroni granted the endpoint to this node when it last knew who holds the lock.
+    granted: Option<(Instant, bool)>,
+    /// Patroni was silent, and has not said since whether it holds the lock.
+    after_silence: bool,
+    /// Patroni was silent for longer than the grace, and nothing conclusive has come since.
+    doubt: bool,
+}
+
+impl Memory {
+    /// Nothing is known yet.
+    pub fn new(limits: Limits) -> Self {
+        Memory { limits, conclusive: None, granted: None, after_silence: false, doubt: false }
+    }
+
+    /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
+    pub fn learn(&mut self, now: Instant, began: Instant, judgement: Judgement) -> Judgement {
+        let mut judgement = self.settle(judgement);
+        if let Evidence::Conclusive { granted } = judgement.evidence {
+            let was_in_doubt = self.doubt;
+            // A late answer is as old as the silence.
+            self.doubt = was_in_doubt && now > began + self.limits.grace.max(self.limits.deadline);
+            if was_in_doubt && granted == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
+                // The lock may have gone to another node in the silence and come back just now, and that node's agent says
+                // READY for another max-age.
+                judgement.verdict = Verdict::Fail("patroni: just back from a silence; asked again".into());
+            }
+            self.conclusive = Some((began, judgement.verdict.clone()));
+            self.granted = granted.map(|granted| (began, granted)).or(self.granted);
+        }
+        judgement
+    }
+
+    /// Makes an observation conclusive where memory settles what it leaves open.
+    fn settle(&mut self, judgement: Judgement) -> Judgement {
+        let granted = match judgement.evidence {
+            Evidence::WithoutLock => (!self.after_silence).then_some(false),
+            // Nobody takes the lock while the cluster is paused: who had it last goes on for as long as this lasts, and who
+            // had it not stays out, whatever the status says. Each such observation counts anew, so that after an hour of it
+            // a silence of Patroni has its grace as well.
+            Evidence::Unlocked { paused: true } => {
+                let by_the_role = matches!(judgement.verdict, Verdict::Serve(_)).then_some(true);
+                self.granted.map(|(_, granted)| granted).or(by_the_role)
+            }
+            _ => None,
+        };
+        self.after_silence = match judgement.evidence {
+            Evidence::Silence => true,
+            Evidence::WithoutLock | Evidence::StateUnknown => self.after_silence,
+            Evidence::Conclusive { .. } | Evidence::Unlocked { .. } => false,
+        };
+        let why = judgement.verdict.why().to_owned();
+        let verdict = match granted {
+            Some(true) => Verdict::Serve(why),
+            Some(false) => Verdict::StandBy(why),
+            None => return judgement,
+        };
+        Judgement { verdict, evidence: Evidence::Conclusive { granted } }
+    }
+
+    /// What is to be said now of the newest observation. Where nothing was learnt the last conclusive verdict stands until
+    /// its observation is `grace` old: the leader lock of a Patroni that stopped renewing it lives longer, so nobody else can
+    /// be primary yet.
+    pub fn verdict(&mut self, now: Instant, judgement: &Judgement) -> Verdict {
+        let stands = |since: Instant| now < since + self.limits.grace;
+        match judgement.evidence {
+            Evidence::Conclusive { .. } => judgement.verdict.clone(),
+            Evidence::Unlocked { .. } => match self.granted {
+                Some((since, true)) if stands(since) => Verdict::Serve(judgement.verdict.why().to_owned()),
+                _ => judgement.verdict.clone(),
+            },
+            Evidence::Silence | Evidence::StateUnknown | Evidence::WithoutLock => match &self.conclusive {
+                Some((since, verdict)) if stands(*since) => verdict.clone(),
+                _ => {
+                    self.doubt |= judgement.evidence == Evidence::Silence;
+                    judgement.verdict.clone()
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A memory with a grace of 5 s, and observations each of which takes a millisecond.
+    struct Story {
+        memory: Memory,
+        start: Instant,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let ms = Duration::from_millis;
+            let limits = Limits { deadline: ms(500), max_age: ms(100), grace: ms(5000) };
+            Story { memory: Memory::new(limits), start: Instant::now() }
+        }
+
+        fn at(&mut self, ms: u64, judgement: Judgement) -> Verdict {
+            self.took(ms, 1, judgement)
+        }
+
+        fn took(&mut self, ms: u64, duration: u64, judgement: Judgement) -> Verdict {
+            let began = self.start + Duration::from_millis(ms);
+            let now = began + Duration::from_millis(duration);
+            let judgement = self.memory.learn(now, began, judgement);
+            self.memory.verdict(now, &judgement)
+        }
+    }
+
+    fn serve() -> Verdict {
+        Verdict::Serve("primary".into())
+    }
+    fn stand_by() -> Verdict {
+        Verdict::StandBy("primary".into())
+    }
+    fn just_back() -> Verdict {
+        Verdict::Fail("patroni: just back from a silence; asked again".into())
+    }
+    fn conclusive(verdict: Verdict, granted: bool) -> Judgement {
+        Judgement { verdict, evidence: Evidence::Conclusive { granted: Some(granted) } }
+    }
+    fn holds() -> Judgement {
+        conclusive(serve(), true)
+    }
+    fn replica() -> Judgement {
+        conclusive(Verdict::StandBy("replica".into()), false)
+    }
+    fn refused() -> Judgement {
+        Judgement::silence("patroni: connection refused".into())
+    }
+    fn unknown() -> Judgement {
+        Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence: Evidence::StateUnknown }
+    }
+    fn without_lock() -> Judgement {
+        Judgement { verdict: stand_by(), evidence: Evidence::WithoutLock }
+    }
+    fn unlocked() -> Judgement {
+        Judgement { verdict: stand_by(), evidence: Evidence::Unlocked { paused: false } }
+    }
+    fn in_pause(verdict: Verdict) -> Judgement {
+        Judgement { verdict, evidence: Evidence::Unlocked { paused: true } }
+    }
+
+    #[test]
+    fn while_nothing_is_learnt_the_last_conclusive_verdict_stands_for_the_grace() {
+        for inconclusive in [refused(), unknown()] {
+            let mut story = Story::new();
+            assert_eq!(story.at(0, inconclusive.clone()), inconclusive.verdict, "there is none");
+            let mut story = Story::new();
+            assert_eq!(story.at(0, holds()), serve());
+            assert_eq!(story.at(1000, inconclusive.clone()), serve());
+            assert_eq!(story.at(4990, inconclusive.clone()), serve());
+            assert_eq!(story.at(5000, inconclusive.clone()), inconclusive.verdict);
+            let stopping = Verdict::Fail("postgres: stopping".into());
+            assert_eq!(story.at(6000, conclusive(stopping.clone(), true)), stopping);
+            assert_eq!(story.at(7000, inconclusive), stopping);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_was_lost_to_nobody_counts_as_held_for_the_grace() {
+        let mut story = Story::new();
+        assert_eq!(story.at(0, unlocked()), stand_by(), "nothing is known");
+        assert_eq!(story.at(100, holds()), serve());
+        assert_eq!(story.at(1000, unlocked()), serve());
+        assert_eq!(story.at(1200, refused()), serve());
+        assert_eq!(story.at(5090, unlocked()), serve());
+        assert_eq!(story.at(5101, unlocked()), stand_by());
+        assert_eq!(story.at(5200, holds()), serve(), "no silence, no doubt");
+        // Postgres was restarted meanwhile; what counts is who had the lock.
+        assert_eq!(story.at(6000, conclusive(Verdict::Fail("postgres: starting".into()), true)).word(), "fail");
+        assert_eq!(story.at(6100, unlocked()), serve());
+    }
+
+    #[test]
+    fn a_lock_that_another_node_has_is_lost_at_once() {
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.at(100, without_lock()), stand_by());
+        assert_eq!(story.at(200, unlocked()), stand_by(), "what is lost does not come back by itself");
+        assert_eq!(story.at(300, refused()), stand_by());
+        let mut story = Story::new();
+        story.at(0, holds());
+        story.at(100, unlocked());
+        assert_eq!(story.at(200, without_lock()), stand_by());
+        story.at(300, holds());
+        story.at(400, unknown());
+        assert_eq!(story.at(500, without_lock()), stand_by(), "Patroni was there all the time");
+    }
+
+    #[test]
+    fn a_patroni_that_was_started_anew_may_not_have_looked_at_its_lock_yet() {
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.at(1000, refused()), serve());
+        assert_eq!(story.at(2000, without_lock()), serve());
+        assert_eq!(story.at(3000, without_lock()), serve());
+        assert_eq!(story.at(5001, without_lock()), stand_by(), "the last word is 5 s old");
+        story.at(6000, holds());
+        story.at(6100, refused());
+        story.at(6200, unlocked());
+        assert_eq!(story.at(6300, without_lock()), stand_by(), "it has looked, and somebody took the lock");
+    }
+
+    #[test]
+    fn in_a_paused_cluster_who_had_the_lock_goes_on_and_who_had_it_not_stays_out() {
+        let mut story = Story::new();
+        story.at(0, holds());
+        for second in 1..3600 {
+            let verdict = if second % 7 == 0 { stand_by() } else { serve() };
+            assert_eq!(story.at(second * 1000, in_pause(verdict)), serve());
+        }
+        assert_eq!(story.at(3_600_000, refused()), serve(), "an hour later a silence has its grace");
+        assert_eq!(story.at(3_601_000, unlocked()), serve(), "and so has the end of the pause");
+        assert_eq!(story.at(3_700_000, refused()).word(), "fail");
+        assert_eq!(story.at(3_700_100, in_pause(serve())), just_back());
+        assert_eq!(story.at(3_700_200, in_pause(serve())), serve());
+        // Promoted by hand.
+        for known in [replica(), without_lock(), conclusive(Verdict::Fail("postgres: starting".into()), false)] {
+            let mut story = Story::new();
+            story.at(0, known);
+            assert_eq!(story.at(1_000_000, in_pause(serve())), stand_by());
+            assert_eq!(story.at(1_010_000, refused()).word(), "fail");
+            assert_eq!(story.at(1_020_000, in_pause(serve())), stand_by());
+            assert_eq!(story.at(1_030_000, holds()), serve());
+            assert_eq!(story.at(2_000_000, in_pause(serve())), serve());
+        }
+        // Of those who know nothing the status decides, and only a 200 is remembered.
+        let mut story = Story::new();
+        assert_eq!(story.at(0, in_pause(stand_by())), stand_by());
+        assert_eq!(story.at(100, in_pause(serve())), serve());
+        assert_eq!(story.at(200, refused()), serve());
+        assert_eq!(story.at(300, in_pause(stand_by())), serve());
+    }
+
+    #[test]
+    fn after_a_silence_longer_than_the_grace_one_yes_is_not_enough() {
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.at(4000, refused()), serve());
+        assert_eq!(story.at(4200, holds()), serve(), "a shorter one is forgotten");
+        assert_eq!(story.at(9300, refused()), refused().verdict);
+        assert_eq!(story.at(9500, holds()), just_back());
+        assert_eq!(story.at(9700, holds()), serve());
+        assert_eq!(story.at(20_000, refused()), refused().verdict);
+        assert_eq!(story.took(20_200, 29_000, holds()), just_back());
+        assert_eq!(story.at(49_400, holds()), just_back(), "a late answer does not end the doubt");
+        assert_eq!(story.at(49_600, holds()), serve());
+    }
+
+    #[test]
+    fn whatever_is_conclusive_ends_the_doubt_and_reads_know_none() {
+        let fail = conclusive(Verdict::Fail("postgres: starting".into()), false);
+        for known in [replica(), fail] {
+            let mut story = Story::new();
+            story.at(0, refused());
+            assert_eq!(story.at(200, known.clone()), known.verdict);
+            assert_eq!(story.at(400, holds()), serve(), "the first check after a promotion");
+        }
+        let reads =
+            Judgement { verdict: Verdict::Serve("replica".into()), evidence: Evidence::Conclusive { granted: None } };
+        let mut story = Story::new();
+        story.at(0, refused());
+        assert_eq!(story.at(200, reads.clone()), reads.verdict);
+    }
+}

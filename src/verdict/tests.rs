@@ -1,0 +1,219 @@
+//! The rule as a table.
+
+use super::*;
+use crate::node::{About, Tags};
+use crate::patroni::Answer;
+
+fn node(state: &str, role: &str) -> Node {
+    Node { state: state.into(), role: role.into(), ..Node::default() }
+}
+
+fn judged(endpoint: &str, status: u16, body: Body) -> Judgement {
+    judge(&endpoint.parse().unwrap(), &Ok(Answer { status, body, date: Some(1_000_000) }))
+}
+
+fn serve(why: &str) -> Verdict {
+    Verdict::Serve(why.into())
+}
+fn stand_by(why: &str) -> Verdict {
+    Verdict::StandBy(why.into())
+}
+fn fail(why: &str) -> Verdict {
+    Verdict::Fail(why.into())
+}
+
+const LOCK_HERE: Evidence = Evidence::Conclusive { granted: Some(true) };
+const LOCK_ELSEWHERE: Evidence = Evidence::Conclusive { granted: Some(false) };
+const NO_MATTER: Evidence = Evidence::Conclusive { granted: None };
+const UNLOCKED: Evidence = Evidence::Unlocked { paused: false };
+const UNLOCKED_IN_PAUSE: Evidence = Evidence::Unlocked { paused: true };
+
+#[test]
+fn status_and_state_and_role_decide() {
+    use Evidence::{StateUnknown, WithoutLock};
+    let without = |role| stand_by(&format!("{role} without the leader lock"));
+    let table = [
+        // endpoint, status, state, role: verdict, evidence
+        ("/primary", 200, "running", "primary", serve("primary"), LOCK_HERE),
+        ("/primary", 200, "running", "master", serve("master"), LOCK_HERE),
+        ("/primary", 503, "running", "replica", stand_by("replica"), LOCK_ELSEWHERE),
+        ("/primary", 200, "running", "replica", stand_by("replica"), LOCK_HERE),
+        ("/primary", 200, "running", "standby_leader", stand_by("standby leader"), LOCK_HERE),
+        ("/primary", 503, "running", "primary", without("primary"), WithoutLock),
+        ("/standby-leader", 503, "running", "standby_leader", without("standby leader"), WithoutLock),
+        ("/standby-leader", 503, "running", "replica", stand_by("replica"), LOCK_ELSEWHERE),
+        ("/primary", 200, "running", "Primary", stand_by("Primary"), LOCK_HERE),
+        ("/primary", 200, "running", " primary", stand_by(" primary"), LOCK_HERE),
+        ("/primary", 200, "Running", "primary", fail("postgres: Running"), LOCK_HERE),
+        ("/primary", 200, "stopping", "primary", fail("postgres: stopping"), LOCK_HERE),
+        ("/primary", 200, "starting", "primary", fail("postgres: starting"), LOCK_HERE),
+        ("/primary", 200, "crashed", "primary", fail("postgres: crashed"), LOCK_HERE),
+        ("/primary", 503, "start failed", "replica", fail("postgres: start failed"), LOCK_ELSEWHERE),
+        ("/primary", 503, "", "replica", fail("postgres: "), LOCK_ELSEWHERE),
+        ("/primary", 200, "unknown", "primary", fail("postgres: state unknown"), StateUnknown),
+        ("/primary", 503, "unknown", "primary", fail("postgres: state unknown"), LOCK_ELSEWHERE),
+        ("/primary", 503, "unknown", "replica", fail("postgres: state unknown"), LOCK_ELSEWHERE),
+        ("/replica", 503, "unknown", "replica", fail("postgres: state unknown"), StateUnknown),
+        ("/master", 200, "running", "primary", serve("primary"), LOCK_HERE),
+        ("/read-write", 200, "running", "replica", stand_by("replica"), LOCK_HERE),
+        ("/standby-leader", 200, "running", "standby_leader", serve("standby leader"), LOCK_HERE),
+        ("/standby-leader", 200, "running", "replica", serve("replica"), LOCK_HERE),
+        ("/standby-leader", 200, "running", "master", stand_by("master"), LOCK_HERE),
+        ("/replica", 200, "running", "replica", serve("replica"), NO_MATTER),
+        ("/replica", 503, "running", "primary", stand_by("primary"), NO_MATTER),
+        ("/replica", 200, "starting", "replica", fail("postgres: starting"), NO_MATTER),
+        ("/read-only", 200, "running", "primary", serve("primary"), LOCK_HERE),
+        ("/read-only", 503, "running", "primary", without("primary"), WithoutLock),
+        ("/read-only", 200, "running", "replica", serve("replica"), NO_MATTER),
+        ("/sync", 503, "running", "replica", stand_by("replica"), LOCK_ELSEWHERE),
+        ("/sync", 503, "running", "primary", stand_by("primary"), LOCK_ELSEWHERE),
+        ("/health", 200, "running", "replica", serve("replica"), NO_MATTER),
+        ("/health", 503, "stopped", "replica", fail("postgres: stopped"), NO_MATTER),
+    ];
+    for (endpoint, status, state, role, verdict, evidence) in table {
+        let got = judged(endpoint, status, Body::Node(node(state, role)));
+        assert_eq!(got, Judgement { verdict, evidence }, "{endpoint} {status} {state} {role}");
+    }
+}
+
+#[test]
+fn where_nobody_holds_the_lock_what_was_before_may_stand() {
+    use Evidence::StateUnknown;
+    let unlocked = || Node { cluster_unlocked: true, ..Node::default() };
+    let paused = || Node { pause: true, ..unlocked() };
+    let failsafe = || Node { failsafe_mode_is_active: true, ..unlocked() };
+    let seen = |before: u64| Node { dcs_last_seen: Some(1_000_000 - before), ..unlocked() };
+    let seen_in_pause = |before: u64| Node { pause: true, ..seen(before) };
+    let nobody = "primary, nobody holds the lock";
+    let nobody_in_pause = "primary, nobody holds the lock, paused";
+    let untold = stand_by("replica, nobody holds the lock");
+    let without = stand_by("primary without the leader lock");
+    let unknown = fail("postgres: state unknown");
+    let table = [
+        ("/primary", 503, "running primary", unlocked(), stand_by(nobody), UNLOCKED),
+        ("/primary", 200, "running primary", unlocked(), serve(nobody), LOCK_HERE),
+        ("/primary", 200, "running primary", failsafe(), serve(&format!("{nobody}, failsafe")), LOCK_HERE),
+        ("/primary", 503, "running primary", failsafe(), stand_by(&format!("{nobody}, failsafe")), UNLOCKED),
+        ("/primary", 200, "running primary", paused(), serve(nobody_in_pause), UNLOCKED_IN_PAUSE),
+        ("/primary", 503, "running primary", paused(), stand_by(nobody_in_pause), UNLOCKED_IN_PAUSE),
+        (
+            "/leader",
+            200,
+            "running standby_leader",
+            paused(),
+            serve(&nobody_in_pause.replace("primary", "standby leader")),
+            UNLOCKED_IN_PAUSE,
+        ),
+        ("/read-only", 503, "running primary", unlocked(), stand_by(nobody), UNLOCKED),
+        ("/read-only", 200, "running primary", paused(), serve(nobody_in_pause), UNLOCKED_IN_PAUSE),
+        // A look of more than two seconds ago says nothing of who has taken the lock since.
+        ("/primary", 503, "running primary", seen(0), stand_by(nobody), UNLOCKED),
+        ("/primary", 503, "running primary", seen(2), stand_by(nobody), UNLOCKED),
+        ("/primary", 503, "running primary", seen(3), without.clone(), LOCK_ELSEWHERE),
+        ("/primary", 503, "running primary", seen(1_000_000), stand_by(nobody), UNLOCKED),
+        ("/primary", 503, "running primary", seen_in_pause(30), stand_by(nobody_in_pause), UNLOCKED_IN_PAUSE),
+        // Only a running Postgres with a leader's role may go on.
+        ("/primary", 503, "running replica", unlocked(), untold.clone(), LOCK_ELSEWHERE),
+        ("/primary", 503, "starting primary", unlocked(), fail("postgres: starting"), LOCK_ELSEWHERE),
+        ("/primary", 503, "unknown primary", unlocked(), unknown.clone(), StateUnknown),
+        ("/primary", 200, "unknown primary", paused(), unknown, StateUnknown),
+        // Without the store nobody is told who the synchronous standby is; replicas are replicas.
+        ("/sync", 503, "running replica", unlocked(), untold.clone(), UNLOCKED),
+        ("/read-only-sync", 503, "running replica", unlocked(), untold, UNLOCKED),
+        ("/sync", 503, "running primary", unlocked(), stand_by(nobody), LOCK_ELSEWHERE),
+        ("/replica", 200, "running replica", unlocked(), serve("replica, nobody holds the lock"), NO_MATTER),
+        ("/replica", 503, "running primary", paused(), stand_by(nobody_in_pause), NO_MATTER),
+    ];
+    for (endpoint, status, state_and_role, about, verdict, evidence) in table {
+        let (state, role) = state_and_role.split_once(' ').unwrap();
+        let patroni = About { version: Some("4.1.5".into()), ..About::default() };
+        let node = Node { state: state.into(), role: role.into(), patroni, ..about };
+        let got = judged(endpoint, status, Body::Node(node.clone()));
+        assert_eq!(got, Judgement { verdict, evidence }, "{endpoint} {status} {node:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_patroni_would_not_send_is_a_failure() {
+    let unreadable = || Body::Unreadable("not JSON".into());
+    let primary = || Body::Node(node("running", "primary"));
+    let table = [
+        ("/primary", 200, unreadable(), fail("patroni: not JSON")),
+        ("/primary", 503, unreadable(), fail("patroni: not JSON")),
+        ("/primary", 200, Body::Empty, fail("patroni: answer cut short")),
+        ("/primary", 404, unreadable(), fail("patroni: status 404")),
+        ("/primary", 302, primary(), fail("patroni: status 302")),
+        ("/primary", 201, primary(), fail("patroni: status 201")),
+        ("/primary", 500, primary(), fail("patroni: status 500")),
+        ("/liveness", 200, Body::Empty, serve("patroni says yes to /liveness")),
+        ("/readiness", 503, Body::Empty, fail("patroni says no to /readiness")),
+        ("/readiness", 200, unreadable(), fail("patroni: not a probe's answer")),
+        // 1.6, which does not know it
+        ("/readiness", 503, primary(), fail("patroni says no to /readiness")),
+        ("/liveness", 500, Body::Empty, fail("patroni: status 500")),
+    ];
+    for (endpoint, status, body, verdict) in table {
+        let got = judged(endpoint, status, body.clone());
+        // Patroni sends head and body in two writes.
+        let evidence =
+            if status == 200 && endpoint == "/primary" && body == Body::Empty { Evidence::Silence } else { NO_MATTER };
+        assert_eq!(got, Judgement { verdict, evidence }, "{endpoint} {status} {body:?}");
+    }
+}
+
+#[test]
+fn silence_is_inconclusive_and_garbage_is_not() {
+    let primary = "/primary".parse().unwrap();
+    let refused = Failure::NoAnswer("connection refused".into());
+    assert_eq!(judge(&primary, &Err(refused)), Judgement::silence("patroni: connection refused".into()));
+    let garbage = Failure::NotHttp("not HTTP".into());
+    assert_eq!(judge(&primary, &Err(garbage)), Judgement::conclusive(fail("patroni: not HTTP"), None));
+}
+
+#[test]
+fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
+    let table = [
+        ("/read-only-sync", Some("2.1.4"), false),
+        ("/read-only-sync", Some("2.1.5"), true),
+        ("/read-only-quorum", Some("3.3.11"), false),
+        ("/quorum", Some("4.0"), true),
+        ("/quorum", Some("4.1.0rc1"), true),
+        ("/replica?lag=1MB", Some("1.6.5"), false),
+        ("/replica?lag=1MB", Some("2.0.0"), true),
+        ("/replica?tag_a=b", Some("2.0.2"), false),
+        ("/leader", Some("2.0.2"), false),
+        ("/quorum", None, false),
+        ("/quorum", Some("nonsense"), false),
+        ("/replica", None, true),
+    ];
+    for (endpoint, version, good) in table {
+        let about = About { version: version.map(Into::into), ..About::default() };
+        let body = Body::Node(Node { patroni: about, ..node("running", "standby_leader") });
+        let verdict = judged(endpoint, 200, body).verdict;
+        assert_eq!(matches!(verdict, Verdict::Serve(_)), good, "{endpoint} {version:?}: {verdict:?}");
+        assert_eq!(matches!(verdict, Verdict::Fail(_)), !good, "{endpoint} {version:?}: {verdict:?}");
+    }
+    let about = About { version: Some("3.3.11".into()), ..About::default() };
+    let body = Body::Node(Node { patroni: about, ..node("running", "replica") });
+    assert_eq!(judged("/quorum", 200, body).verdict, fail("patroni 3.3.11 is too old for /quorum: needs 4.0.0"));
+}
+
+#[test]
+fn the_reason_tells_what_the_node_is() {
+    let primary = Node { timeline: Some(3), ..node("running", "primary") };
+    assert_eq!(judged("/primary", 200, Body::Node(primary)).verdict, serve("primary timeline 3"));
+    let about = || About { version: Some("4.0.6".into()), ..About::default() };
+    let primary = Node { patroni: about(), ..node("running", "primary") };
+    assert_eq!(judged("/leader", 503, Body::Node(primary)).verdict, stand_by("primary without the leader lock"));
+    let streaming = || Node {
+        timeline: Some(3),
+        replication_state: Some("streaming".into()),
+        patroni: about(),
+        ..node("running", "replica")
+    };
+    assert_eq!(judged("/primary", 503, Body::Node(streaming())).verdict, stand_by("replica streaming"));
+    let tagged = Node { tags: Tags { noloadbalance: true, ..Tags::default() }, ..streaming() };
+    assert_eq!(judged("/replica", 503, Body::Node(tagged)).verdict, stand_by("replica streaming noloadbalance"));
+    let lagging = judged("/replica?lag=1kB", 503, Body::Node(streaming())).verdict;
+    assert_eq!(lagging, stand_by("replica streaming but not /replica?lag=1024"));
+}
