@@ -15,6 +15,8 @@ pub struct Memory {
     granted: Option<(Instant, bool)>,
     /// Patroni was silent, and has not said since whether it holds the lock.
     after_silence: bool,
+    /// The newest answer may be torn, and contradicts what was known: to be asked once more.
+    unconfirmed: bool,
     /// Patroni was silent for longer than the grace, and nothing conclusive has come since.
     doubt: bool,
 }
@@ -22,7 +24,7 @@ pub struct Memory {
 impl Memory {
     /// Nothing is known yet.
     pub fn new(limits: Limits) -> Self {
-        Memory { limits, conclusive: None, granted: None, after_silence: false, doubt: false }
+        Memory { limits, conclusive: None, granted: None, after_silence: false, unconfirmed: false, doubt: false }
     }
 
     /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
@@ -31,7 +33,7 @@ impl Memory {
         if let Evidence::Conclusive { granted } = judgement.evidence {
             let was_in_doubt = self.doubt;
             // A late answer is as old as the silence.
-            self.doubt = was_in_doubt && now > began + self.limits.grace.max(self.limits.deadline);
+            self.doubt = was_in_doubt && self.is_late(now, began);
             if was_in_doubt && granted == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
                 // The lock may have gone to another node in the silence and come back just now, and that node's agent says
                 // READY for another max-age.
@@ -43,31 +45,52 @@ impl Memory {
         judgement
     }
 
+    /// Whether an observation has come so late that it says nothing of now.
+    pub fn is_late(&self, now: Instant, began: Instant) -> bool {
+        now > began + self.limits.grace.max(self.limits.deadline)
+    }
+
+    /// Whether the newest observation is to be confirmed by another one before anybody is told.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed
+    }
+
     /// Makes an observation conclusive where memory settles what it leaves open.
     fn settle(&mut self, judgement: Judgement) -> Judgement {
-        let granted = match judgement.evidence {
-            Evidence::WithoutLock => (!self.after_silence).then_some(false),
+        let Judgement { verdict, evidence } = judgement;
+        let before = self.granted.map(|(_, granted)| granted);
+        let contradicts = match evidence {
+            Evidence::WithoutLock => before == Some(true) && !self.after_silence,
+            Evidence::GrantedInPause => before == Some(false),
+            _ => false,
+        };
+        self.unconfirmed = contradicts && !self.unconfirmed;
+        let why = || verdict.why().to_owned();
+        let settled = match evidence {
+            _ if self.unconfirmed => None,
+            Evidence::WithoutLock => (!self.after_silence).then(|| (verdict.clone(), false)),
+            Evidence::GrantedInPause => Some((verdict.clone(), true)),
             // Nobody takes the lock while the cluster is paused: who had it last goes on for as long as this lasts, and who
             // had it not stays out, whatever the status says. Each such observation counts anew, so that after an hour of it
             // a silence of Patroni has its grace as well.
-            Evidence::Unlocked { paused: true } => {
-                let by_the_role = matches!(judgement.verdict, Verdict::Serve(_)).then_some(true);
-                self.granted.map(|(_, granted)| granted).or(by_the_role)
-            }
+            Evidence::Unlocked { paused: true } => match (before, &verdict) {
+                (Some(true), _) | (None, Verdict::Serve(_)) => Some((Verdict::Serve(why()), true)),
+                (Some(false), _) => Some((Verdict::StandBy(why()), false)),
+                (None, _) => None,
+            },
             _ => None,
         };
-        self.after_silence = match judgement.evidence {
+        self.after_silence = match evidence {
             Evidence::Silence => true,
             Evidence::WithoutLock | Evidence::StateUnknown => self.after_silence,
-            Evidence::Conclusive { .. } | Evidence::Unlocked { .. } => false,
+            Evidence::Conclusive { .. } | Evidence::GrantedInPause | Evidence::Unlocked { .. } => false,
         };
-        let why = judgement.verdict.why().to_owned();
-        let verdict = match granted {
-            Some(true) => Verdict::Serve(why),
-            Some(false) => Verdict::StandBy(why),
-            None => return judgement,
-        };
-        Judgement { verdict, evidence: Evidence::Conclusive { granted } }
+        match settled {
+            Some((verdict, granted)) => {
+                Judgement { verdict, evidence: Evidence::Conclusive { granted: Some(granted) } }
+            }
+            None => Judgement { verdict, evidence },
+        }
     }
 
     /// What is to be said now of the newest observation. Where nothing was learnt the last conclusive verdict stands until
@@ -81,13 +104,15 @@ impl Memory {
                 Some((since, true)) if stands(since) => Verdict::Serve(judgement.verdict.why().to_owned()),
                 _ => judgement.verdict.clone(),
             },
-            Evidence::Silence | Evidence::StateUnknown | Evidence::WithoutLock => match &self.conclusive {
-                Some((since, verdict)) if stands(*since) => verdict.clone(),
-                _ => {
-                    self.doubt |= judgement.evidence == Evidence::Silence;
-                    judgement.verdict.clone()
+            Evidence::Silence | Evidence::StateUnknown | Evidence::WithoutLock | Evidence::GrantedInPause => {
+                match &self.conclusive {
+                    Some((since, verdict)) if stands(*since) => verdict.clone(),
+                    _ => {
+                        self.doubt |= judgement.evidence == Evidence::Silence;
+                        judgement.verdict.clone()
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -112,6 +137,13 @@ mod tests {
 
         fn at(&mut self, ms: u64, judgement: Judgement) -> Verdict {
             self.took(ms, 1, judgement)
+        }
+
+        /// The same answer twice.
+        fn confirmed(&mut self, ms: u64, judgement: Judgement) -> Verdict {
+            self.at(ms, judgement.clone());
+            assert!(self.memory.is_unconfirmed());
+            self.at(ms + 2, judgement)
         }
 
         fn took(&mut self, ms: u64, duration: u64, judgement: Judgement) -> Verdict {
@@ -191,16 +223,35 @@ mod tests {
     fn a_lock_that_another_node_has_is_lost_at_once() {
         let mut story = Story::new();
         story.at(0, holds());
-        assert_eq!(story.at(100, without_lock()), stand_by());
+        assert_eq!(story.confirmed(100, without_lock()), stand_by());
         assert_eq!(story.at(200, unlocked()), stand_by(), "what is lost does not come back by itself");
         assert_eq!(story.at(300, refused()), stand_by());
         let mut story = Story::new();
         story.at(0, holds());
         story.at(100, unlocked());
-        assert_eq!(story.at(200, without_lock()), stand_by());
+        assert_eq!(story.confirmed(200, without_lock()), stand_by());
+        assert_eq!(story.at(210, without_lock()), stand_by());
+        assert!(!story.memory.is_unconfirmed());
         story.at(300, holds());
         story.at(400, unknown());
-        assert_eq!(story.at(500, without_lock()), stand_by(), "Patroni was there all the time");
+        assert_eq!(story.confirmed(500, without_lock()), stand_by(), "Patroni was there all the time");
+        let mut story = Story::new();
+        assert_eq!(story.at(0, without_lock()), stand_by(), "of one that never had it nothing is to be confirmed");
+        let failed = Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), ..without_lock() };
+        story.at(100, holds());
+        assert_eq!(story.confirmed(200, failed.clone()), failed.verdict);
+    }
+
+    #[test]
+    fn a_torn_answer_is_asked_again() {
+        let mut story = Story::new();
+        story.at(0, holds());
+        for after in [unlocked(), holds(), in_pause(stand_by())] {
+            story.at(100, without_lock());
+            assert!(story.memory.is_unconfirmed());
+            assert_eq!(story.at(110, after), serve());
+            assert!(!story.memory.is_unconfirmed());
+        }
     }
 
     #[test]
@@ -214,7 +265,7 @@ mod tests {
         story.at(6000, holds());
         story.at(6100, refused());
         story.at(6200, unlocked());
-        assert_eq!(story.at(6300, without_lock()), stand_by(), "it has looked, and somebody took the lock");
+        assert_eq!(story.confirmed(6300, without_lock()), stand_by(), "it has looked, and somebody took the lock");
     }
 
     #[test]
@@ -231,7 +282,9 @@ mod tests {
         assert_eq!(story.at(3_700_100, in_pause(serve())), just_back());
         assert_eq!(story.at(3_700_200, in_pause(serve())), serve());
         // Promoted by hand.
-        for known in [replica(), without_lock(), conclusive(Verdict::Fail("postgres: starting".into()), false)] {
+        for known in
+            [replica(), conclusive(stand_by(), false), conclusive(Verdict::Fail("postgres: starting".into()), false)]
+        {
             let mut story = Story::new();
             story.at(0, known);
             assert_eq!(story.at(1_000_000, in_pause(serve())), stand_by());
@@ -246,6 +299,21 @@ mod tests {
         assert_eq!(story.at(100, in_pause(serve())), serve());
         assert_eq!(story.at(200, refused()), serve());
         assert_eq!(story.at(300, in_pause(stand_by())), serve());
+    }
+
+    #[test]
+    fn in_a_pause_a_lock_that_was_not_here_is_believed_at_the_second_time() {
+        let granted = || Judgement { verdict: serve(), evidence: Evidence::GrantedInPause };
+        let mut story = Story::new();
+        assert_eq!(story.at(0, granted()), serve(), "nothing is known that it contradicts");
+        let mut story = Story::new();
+        story.at(0, replica());
+        // Torn: the store was lost between the body and the status.
+        story.at(100, granted());
+        assert!(story.memory.is_unconfirmed());
+        assert_eq!(story.at(102, in_pause(serve())), stand_by());
+        assert_eq!(story.confirmed(200, granted()), serve());
+        assert_eq!(story.at(1000, in_pause(serve())), serve());
     }
 
     #[test]

@@ -44,9 +44,15 @@ pub enum Evidence {
     /// Nothing but that Patroni is there: its own query failed (`unknown`). A crash of Postgres causes that, and so does a
     /// primary that is merely too busy.
     StateUnknown,
-    /// A primary without the lock, which another node holds. That is conclusive, unless Patroni was silent just before: then
-    /// it may have been started anew, and not have looked at its lock yet (`ha.py`, `is_leader`).
+    /// This node is without the lock, which another one holds. That is conclusive, with two exceptions. Where Patroni was
+    /// silent just before it may have been started anew, and not have looked at its lock yet (`ha.py`, `is_leader`). And an
+    /// answer may be torn: the body is made up before the status (`do_GET`), and the key that was deleted in between is not
+    /// yet missed in the body. So it is asked once more where the lock was here just now.
     WithoutLock,
+    /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just failed to read the store
+    /// the body tells who led before, and the status goes by the role alone. So it is asked once more where the lock was not
+    /// here before.
+    GrantedInPause,
     /// Nobody holds the lock, as far as Patroni knows: it was lost a moment ago and nobody has it yet, or the store is away.
     Unlocked {
         /// Nobody takes it while the cluster is paused, but by an operator's hand.
@@ -115,25 +121,30 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let is_200 = answer.status == 200;
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
     let depends = endpoint.is_for_one() || leads || endpoint.needs_store();
-    let granted = depends.then_some(is_200);
+    // What a status says of the lock where the node is not to serve: in a pause a 200 may be by the role alone, and where
+    // nobody leads a 503 says nothing of who led before.
+    let granted = match (is_200, node.pause, leads && node.cluster_unlocked) {
+        _ if !depends => None,
+        (true, true, _) | (false, _, true) => None,
+        _ => Some(is_200),
+    };
     let nobody = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) => {
             let verdict = Verdict::Serve(describe(node) + &circumstances(node));
             // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every primary.
-            let anyone_may = leads && node.pause && node.cluster_unlocked;
-            if anyone_may { nobody(verdict) } else { Judgement::conclusive(verdict, granted) }
+            match (leads && node.pause, node.cluster_unlocked) {
+                (true, true) => nobody(verdict),
+                (true, false) => Judgement { verdict, evidence: Evidence::GrantedInPause },
+                (false, _) => Judgement::conclusive(verdict, granted),
+            }
         }
         "running" if leads && node.cluster_unlocked && (node.pause || looked_just_now(answer.date, node)) => {
             nobody(Verdict::StandBy(describe(node) + &circumstances(node)))
         }
         "running" if leads && !endpoint.is_filtered() => {
             let verdict = Verdict::StandBy(format!("{} without the leader lock", node.role.replace('_', " ")));
-            if node.cluster_unlocked {
-                Judgement::conclusive(verdict, granted)
-            } else {
-                Judgement { verdict, evidence: Evidence::WithoutLock }
-            }
+            Judgement { verdict, evidence: Evidence::WithoutLock }
         }
         "running" => {
             let verdict = Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node));
@@ -144,11 +155,10 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             }
             Judgement::conclusive(verdict, granted)
         }
-        "unknown" if endpoint.is_for_one() && !is_200 && !node.cluster_unlocked => {
-            Judgement::conclusive(Verdict::Fail("postgres: state unknown".into()), granted)
-        }
         "unknown" => {
-            Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence: Evidence::StateUnknown }
+            let is_elsewhere = endpoint.is_for_one() && !is_200 && !node.cluster_unlocked;
+            let evidence = if is_elsewhere { Evidence::WithoutLock } else { Evidence::StateUnknown };
+            Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence }
         }
         other => Judgement::conclusive(Verdict::Fail(format!("postgres: {other}")), granted),
     }

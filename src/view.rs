@@ -62,14 +62,20 @@ impl<C> View<C> {
     }
 
     /// The request in flight has ended. Gives the checks that it answers: all that had arrived when it began, and those
-    /// for which it is fresh enough.
+    /// for which it is fresh enough. An answer that is to be confirmed answers none; those who wait make for another request.
     pub fn observed(&mut self, now: Instant, judgement: Judgement) -> Vec<(C, Verdict)> {
         let Some(began) = self.fetch.take() else { return Vec::new() };
+        // It comes too late for those who wait: the host was stopped meanwhile, or this loop.
+        let mut answered = if self.memory.is_late(now, began) { self.overdue(now) } else { Vec::new() };
         let judgement = self.memory.learn(now, began, judgement);
+        if self.memory.is_unconfirmed() {
+            return answered;
+        }
         let verdict = self.memory.verdict(now, &judgement);
         self.latest = Some((began, judgement));
         let last = began + self.limits.max_age;
-        self.take_waiting(|arrived| arrived <= last, &verdict)
+        answered.extend(self.take_waiting(|arrived| arrived <= last, &verdict));
+        answered
     }
 
     /// The checks whose deadline has come, with what can be said without waiting longer.
@@ -219,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_to_be_confirmed_costs_one_more_request_and_no_wrong_word() {
+        let without_lock =
+            || Judgement { verdict: Verdict::StandBy("primary".into()), evidence: Evidence::WithoutLock };
+        let (mut view, clock) = view();
+        check(&mut view, &clock, 0, found(serve()));
+        arrive(&mut view, clock.at(1000), 1);
+        assert!(view.begin_fetch(clock.at(1000)));
+        assert_eq!(view.observed(clock.at(1010), without_lock()), []);
+        assert!(view.begin_fetch(clock.at(1010)), "asked again at once");
+        assert_eq!(view.observed(clock.at(1020), without_lock()), [(1, without_lock().verdict)]);
+        assert!(!view.begin_fetch(clock.at(1020)));
+        // Where the second answer does not come in time the last word stands.
+        check(&mut view, &clock, 2000, found(serve()));
+        arrive(&mut view, clock.at(3000), 2);
+        view.begin_fetch(clock.at(3000));
+        assert_eq!(view.observed(clock.at(3010), without_lock()), []);
+        view.begin_fetch(clock.at(3010));
+        assert_eq!(view.overdue(clock.at(3500)), [(2, serve())]);
+    }
+
+    #[test]
     fn a_check_that_takes_a_moment_to_speak_is_as_old_as_its_arrival() {
         let (mut view, clock) = view();
         arrive(&mut view, clock.at(20), 1);
@@ -227,6 +254,16 @@ mod tests {
         assert!(view.begin_fetch(clock.at(510)));
         view.observed(clock.at(511), found(serve()));
         assert_eq!(view.arrive(clock.at(630), clock.at(610), 3), Some((3, just_back())));
+    }
+
+    #[test]
+    fn a_check_that_waited_while_the_host_was_stopped_is_not_answered_from_before() {
+        let (mut view, clock) = view();
+        check(&mut view, &clock, 0, found(serve()));
+        arrive(&mut view, clock.at(1000), 1);
+        view.begin_fetch(clock.at(1000));
+        assert_eq!(view.observed(clock.at(26_000), found(serve())), [(1, late())]);
+        assert_eq!(check(&mut view, &clock, 26_001, found(serve())), just_back());
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn status_and_state_and_role_decide() {
         ("/primary", 503, "start failed", "replica", fail("postgres: start failed"), LOCK_ELSEWHERE),
         ("/primary", 503, "", "replica", fail("postgres: "), LOCK_ELSEWHERE),
         ("/primary", 200, "unknown", "primary", fail("postgres: state unknown"), StateUnknown),
-        ("/primary", 503, "unknown", "primary", fail("postgres: state unknown"), LOCK_ELSEWHERE),
-        ("/primary", 503, "unknown", "replica", fail("postgres: state unknown"), LOCK_ELSEWHERE),
+        ("/primary", 503, "unknown", "primary", fail("postgres: state unknown"), WithoutLock),
+        ("/primary", 503, "unknown", "replica", fail("postgres: state unknown"), WithoutLock),
         ("/replica", 503, "unknown", "replica", fail("postgres: state unknown"), StateUnknown),
         ("/master", 200, "running", "primary", serve("primary"), LOCK_HERE),
         ("/read-write", 200, "running", "replica", stand_by("replica"), LOCK_HERE),
@@ -78,9 +78,10 @@ fn status_and_state_and_role_decide() {
 
 #[test]
 fn where_nobody_holds_the_lock_what_was_before_may_stand() {
-    use Evidence::StateUnknown;
+    use Evidence::{GrantedInPause, StateUnknown, WithoutLock};
     let unlocked = || Node { cluster_unlocked: true, ..Node::default() };
     let paused = || Node { pause: true, ..unlocked() };
+    let known_in_pause = || Node { pause: true, ..Node::default() };
     let failsafe = || Node { failsafe_mode_is_active: true, ..unlocked() };
     let seen = |before: u64| Node { dcs_last_seen: Some(1_000_000 - before), ..unlocked() };
     let seen_in_pause = |before: u64| Node { pause: true, ..seen(before) };
@@ -109,12 +110,15 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
         // A look of more than two seconds ago says nothing of who has taken the lock since.
         ("/primary", 503, "running primary", seen(0), stand_by(nobody), UNLOCKED),
         ("/primary", 503, "running primary", seen(2), stand_by(nobody), UNLOCKED),
-        ("/primary", 503, "running primary", seen(3), without.clone(), LOCK_ELSEWHERE),
+        ("/primary", 503, "running primary", seen(3), without.clone(), WithoutLock),
         ("/primary", 503, "running primary", seen(1_000_000), stand_by(nobody), UNLOCKED),
         ("/primary", 503, "running primary", seen_in_pause(30), stand_by(nobody_in_pause), UNLOCKED_IN_PAUSE),
         // Only a running Postgres with a leader's role may go on.
         ("/primary", 503, "running replica", unlocked(), untold.clone(), LOCK_ELSEWHERE),
-        ("/primary", 503, "starting primary", unlocked(), fail("postgres: starting"), LOCK_ELSEWHERE),
+        ("/primary", 503, "starting primary", unlocked(), fail("postgres: starting"), NO_MATTER),
+        ("/primary", 200, "starting primary", known_in_pause(), fail("postgres: starting"), NO_MATTER),
+        ("/primary", 200, "running replica", paused(), stand_by("replica, nobody holds the lock, paused"), NO_MATTER),
+        ("/primary", 503, "starting replica", paused(), fail("postgres: starting"), LOCK_ELSEWHERE),
         ("/primary", 503, "unknown primary", unlocked(), unknown.clone(), StateUnknown),
         ("/primary", 200, "unknown primary", paused(), unknown, StateUnknown),
         // Without the store nobody is told who the synchronous standby is; replicas are replicas.

@@ -1,0 +1,63 @@
+//! `make simulate`: the rule in a model of a cluster, under every combination of up to three faults on a grid of times, then
+//! under random ones until the time is over. `simulate SECONDS [SEED]`; `simulate tell SEED` tells one story.
+
+#[path = "mod.rs"]
+mod model;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use model::agent::{BROKEN, Rule};
+use model::search::{Found, Scenario, grid, grid_size, random, search};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &String| text.parse::<u64>().expect("a number");
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tell", seed] => {
+            tell(&random(seed.parse().expect("a seed")), Rule::Real);
+            ExitCode::SUCCESS
+        }
+        [_] | [_, _] => simulate(number(&arguments[0]), arguments.get(1).map_or(1, number)),
+        _ => {
+            eprintln!("usage: simulate SECONDS [SEED] | simulate tell SEED");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn simulate(seconds: u64, seed: u64) -> ExitCode {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let left = || end.saturating_duration_since(Instant::now());
+    let mut is_good = true;
+    let (pairs, triples) = grid_size();
+    println!("broken on purpose:");
+    for rule in BROKEN {
+        let found = search(rule, grid(pairs), left() / 30);
+        let kinds: Vec<_> = found.violations.iter().map(|(kind, (count, ..))| format!("{kind:?} {count}")).collect();
+        println!("  {rule:?}: {} in {} runs", kinds.join(", "), found.runs);
+        is_good &= !found.violations.is_empty();
+    }
+    // Each of the two gets its share.
+    let on_grid = search(Rule::Real, grid(triples), left() * 7 / 10);
+    is_good &= report(&format!("up to three faults, of {triples} combinations"), &on_grid);
+    let seeds = (seed..).map(random);
+    is_good &= report(&format!("random, from seed {seed}"), &search(Rule::Real, seeds, left()));
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(what: &str, found: &Found) -> bool {
+    println!("{what}: {} runs, two READY for {} ms at most", found.runs, found.longest_double);
+    for (kind, (count, scenario, violation)) in &found.violations {
+        println!("{kind:?}, {count} times; the first: {scenario}\n  {violation}");
+        tell(scenario, Rule::Real);
+    }
+    found.violations.is_empty()
+}
+
+fn tell(scenario: &Scenario, rule: Rule) {
+    let (result, story) = scenario.tell(rule);
+    println!("{scenario}");
+    story.iter().for_each(|line| println!("  {line}"));
+    println!("  {}", result.map_or_else(|broken| broken.to_string(), |_| "all held".into()));
+}
