@@ -4,58 +4,15 @@ use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use ureq::Agent;
 
 use super::host::{BRIDGE, Host};
+use super::house::descendants;
+pub use super::programs::{Unprivileged, postgres_bin};
 use super::{Process, await_some, await_that, free_port};
-
-/// Whom the cluster's programs run as: us or, as PostgreSQL refuses root, Debian's `postgres`.
-#[derive(Debug, Clone, Copy)]
-pub struct Unprivileged {
-    is_root: bool,
-}
-
-impl Unprivileged {
-    pub fn new() -> Self {
-        Unprivileged { is_root: rustix::process::geteuid().is_root() }
-    }
-
-    /// A command that gets a signal when we are gone, however that happened. It starts in `/`, as the user may not be able
-    /// to enter our directory.
-    pub fn command(self, program: &Path, last_signal: &str) -> Command {
-        self.setpriv(Command::new("setpriv"), program, last_signal)
-    }
-
-    /// The same in the network of a host.
-    pub fn command_on(self, host: &Host, program: &Path, last_signal: &str) -> Command {
-        self.setpriv(host.command("setpriv"), program, last_signal)
-    }
-
-    fn setpriv(self, mut command: Command, program: &Path, last_signal: &str) -> Command {
-        command.args(["--pdeathsig", last_signal]);
-        if self.is_root {
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
-        }
-        command.arg("--").arg(program).env("HOME", "/nonexistent").current_dir("/").stdin(Stdio::null());
-        command
-    }
-
-    /// Makes a directory that is its own.
-    pub fn make_dir(self, directory: &Path) -> Result<(), Box<dyn Error>> {
-        fs::create_dir_all(directory)?;
-        if self.is_root {
-            let done = Command::new("chown").arg("postgres:").arg(directory).status()?;
-            if !done.success() {
-                return Err(format!("can't give {} to postgres", directory.display()).into());
-            }
-        }
-        Ok(())
-    }
-}
 
 pub struct Member {
     pub name: String,
@@ -94,6 +51,14 @@ impl Member {
     pub fn postmaster(&self) -> Option<Pid> {
         let file = fs::read_to_string(self.home.join("data/postmaster.pid")).ok()?;
         Pid::from_raw(file.lines().next()?.trim().parse().ok()?)
+    }
+
+    /// All processes of Patroni's and of Postgres's.
+    pub fn processes(&self) -> Result<Vec<Pid>, Box<dyn Error>> {
+        let postmaster = self.postmaster().ok_or("no postmaster")?.as_raw_nonzero().get().unsigned_abs();
+        let tree = |id| [vec![id], descendants(id)].concat();
+        let ids = [tree(self.patroni().id()), tree(postmaster)].concat();
+        Ok(ids.into_iter().filter_map(|id| Pid::from_raw(i32::try_from(id).ok()?)).collect())
     }
 
     pub fn kill_postgres(&self) -> Result<(), Box<dyn Error>> {
@@ -204,11 +169,41 @@ impl Cluster {
         self.etcd.wait();
     }
 
+    /// Stops etcd in mid-word, and lets it go on. What was leased for a shorter time is gone then, whereas an etcd that
+    /// starts again gives each lease its whole time anew.
+    pub fn signal_etcd(&self, signal: Signal) {
+        self.etcd.signal(signal);
+    }
+
     /// Starts it again, with what it knew.
     pub fn start_etcd(&mut self) -> Result<(), Box<dyn Error>> {
         let peer_port = free_port(&[Ipv4Addr::LOCALHOST.into()], 2380);
         self.etcd = start_etcd(&self.directory, self.user, &self.etcd_url, peer_port)?;
         Ok(())
+    }
+
+    /// Takes the leader key away, as if its lease had been lost (etcd's JSON gateway, `/v3/kv/deleterange`).
+    pub fn delete_leader_key(&self) -> Result<(), Box<dyn Error>> {
+        // The gateway wants the key, /service/demo/leader, in base64.
+        let key = r#"{"key": "L3NlcnZpY2UvZGVtby9sZWFkZXI="}"#;
+        let mut response = self.http.post(format!("{}/v3/kv/deleterange", self.etcd_url)).send(key)?;
+        let answer = response.body_mut().read_to_string()?;
+        if answer.contains(r#""deleted":"1""#) { Ok(()) } else { Err(format!("no leader key: {answer}").into()) }
+    }
+
+    /// Makes a replica's Postgres a primary behind Patroni's back.
+    pub fn promote_by_hand(&self, member: &Member) -> Result<(), Box<dyn Error>> {
+        let promoted: bool = member.connect(self.postgres_port)?.query_one("SELECT pg_promote()", &[])?.get(0);
+        if promoted { Ok(()) } else { Err(format!("{} can't be promoted", member.name).into()) }
+    }
+
+    /// Asks Patroni to restart its Postgres.
+    pub fn restart_postgres(&self, member: &Member) -> Result<(), Box<dyn Error>> {
+        let patient = self.http.post(self.url(member, "/restart")).config().timeout_global(Some(super::PATIENCE));
+        match patient.build().send("{}")?.status().as_u16() {
+            200 => Ok(()),
+            status => Err(format!("restart: {status}").into()),
+        }
     }
 
     /// Changes the cluster's dynamic configuration (`PATCH /config`).
@@ -220,6 +215,18 @@ impl Cluster {
             (response.status() == 200).then_some(())
         });
         Ok(())
+    }
+
+    /// The version of a member's Patroni, as in `3.0.2`.
+    pub fn version(&self) -> Result<String, Box<dyn Error>> {
+        let body = self.body(self.members.first().ok_or("no member")?)?;
+        Ok(body["patroni"]["version"].as_str().ok_or("no version")?.to_owned())
+    }
+
+    /// Whether its Patroni knows failsafe mode, which came with 3.0.
+    pub fn knows_failsafe(&self) -> Result<bool, Box<dyn Error>> {
+        let version = self.version()?;
+        Ok(version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 3))
     }
 
     /// The number of the primary.
@@ -383,17 +390,4 @@ postgresql:
     fsync: false
 "
     )
-}
-
-/// The newest of Debian's PostgreSQL servers.
-pub fn postgres_bin() -> Result<PathBuf, Box<dyn Error>> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in fs::read_dir("/usr/lib/postgresql")? {
-        let entry = entry?;
-        let bin = entry.path().join("bin");
-        if let (Ok(version), true) = (entry.file_name().to_string_lossy().parse(), bin.join("postgres").exists()) {
-            found.push((version, bin));
-        }
-    }
-    found.into_iter().max().map(|(_, bin)| bin).ok_or_else(|| "no PostgreSQL server is installed".into())
 }

@@ -113,7 +113,7 @@ fn end_all() {
 }
 
 /// The processes below one (proc(5), `/proc/pid/task/tid/children`).
-fn descendants(id: u32) -> Vec<u32> {
+pub fn descendants(id: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     let lists: Vec<String> = lists.collect();

@@ -13,6 +13,7 @@ pub mod host;
 pub mod house;
 pub mod machine;
 pub mod plot;
+pub mod programs;
 pub mod properties;
 pub mod replay;
 pub mod standin;
