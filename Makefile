@@ -1,7 +1,7 @@
 # make            build
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
-#                 FAULTS='switchover partition' for these alone, OUT=target/faults
+#                 FAULTS='switchover partition' for these alone, OUT=target/faults, PATRONI=4.1.5 for one from PyPI
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages and shell completions from their sources
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
@@ -22,9 +22,10 @@ MAN = patroni-check.8 patroni-check.socket.5
 # How long the demo runs; for ever without it.
 DEMO_SECONDS ?=
 
-# Which faults; all without it. Where the table and the plot go.
+# Which faults; all without it. Where the table and the plot go. Which Patroni; Debian's without it.
 FAULTS ?=
 OUT ?= target/faults
+PATRONI ?=
 
 TARGET = target
 
@@ -48,7 +49,8 @@ demo: toolchain
 faults: toolchain
 	@tests/install-packages $(STACK) iproute2
 	@cargo build --release --locked --example faults --bin patroni-check
-	@target/release/examples/faults target/release/patroni-check $(OUT) $(FAULTS)
+	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
+	    target/release/examples/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
 
 bench: toolchain
 	@tests/install-packages $(STACK) gcc libc6-dev python3 valgrind

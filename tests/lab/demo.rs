@@ -362,7 +362,7 @@ impl Writer {
         // It ends with the demo.
         thread::spawn(move || {
             loop {
-                if let Ok(mut client) = lab::witness::client(port) {
+                if let Ok(mut client) = lab::clients::client(port) {
                     while client.batch_execute("INSERT INTO writes VALUES (now())").is_ok() {
                         let mut writes = shared.lock().unwrap_or_else(PoisonError::into_inner);
                         *writes = (Instant::now(), writes.1.max(writes.0.elapsed()));

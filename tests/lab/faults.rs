@@ -1,7 +1,14 @@
 //! `make faults`: a real Patroni cluster behind a real HAProxy, one fault after the other, and for each rule how long it
-//! said READY to a node that could not take the traffic. `faults BINARY DIRECTORY [FAULT…]`; the table goes to the
-//! directory as Markdown and JSON, with a plot of the switchover.
+//! said READY to a node that could not take the traffic. `faults BINARY DIRECTORY PATRONI [FAULT…]`; the table goes to the
+//! directory as Markdown and JSON, with a plot of the switchover. PATRONI is a program, or a directory of
+//! tests/install-patroni's.
 
+#[path = "fault_backends.rs"]
+mod fault_backends;
+#[path = "fault_list.rs"]
+mod fault_list;
+#[path = "fault_report.rs"]
+mod fault_report;
 #[path = "mod.rs"]
 mod lab;
 
@@ -16,147 +23,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use lab::cluster::{Cluster, Unprivileged};
-use lab::haproxy::{Haproxy, readme};
+use fault_list::{FAULTS, Fault};
+use lab::clients::{Worker, client};
+use lab::cluster::Cluster;
+use lab::haproxy::Haproxy;
 use lab::host::Host;
-use lab::witness::{RULES, Sums, Traffic, Witness, client};
+use lab::programs::{Unprivileged, patroni_program};
+use lab::witness::{Backends, RULES, Sums, Traffic, Witness};
 use lab::{PATIENCE, Process, await_that, free_port, house};
 
 /// In HAProxy, in the order of the table.
-const BACKENDS: [&str; 3] = ["official", "article", "recommended"];
+const WRITE_BACKENDS: [&str; 3] = ["official", "article", "recommended"];
+const READ_BACKENDS: [&str; 2] = ["official_reads", "recommended_reads"];
 
 /// Sessions through each backend that do nothing, to be counted afterwards.
 const SESSIONS: usize = 5;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-struct Fault {
-    name: &'static str,
-    title: &'static str,
-    traffic: Traffic,
-    /// Does it, to the member with this number, and undoes it.
-    happens: fn(&mut Lab, usize) -> Outcome,
-}
-
-const fn fault(name: &'static str, title: &'static str, happens: fn(&mut Lab, usize) -> Outcome) -> Fault {
-    Fault { name, title, traffic: Traffic::Writes, happens }
-}
-
-const FAULTS: [Fault; 12] = [
-    fault("switchover", "planned switchover", |lab, primary| {
-        let members = &lab.cluster.members;
-        lab.cluster.switch_over(&members[primary], &members[(primary + 1) % members.len()])
-    }),
-    fault("patroni-killed", "Patroni on the primary killed, back after 30 s", |lab, primary| {
-        lab.cluster.members[primary].end_patroni(Signal::KILL);
-        thread::sleep(Duration::from_secs(30));
-        lab.cluster.start_patroni(primary)
-    }),
-    fault("postgres-killed", "postmaster on the primary killed", |lab, primary| {
-        lab.cluster.members[primary].kill_postgres()
-    }),
-    fault("etcd-stopped", "etcd stopped for 20 s", |lab, _| {
-        lab.cluster.stop_etcd();
-        thread::sleep(Duration::from_secs(20));
-        lab.cluster.start_etcd()
-    }),
-    fault("patroni-frozen", "Patroni on the primary frozen for 30 s", |lab, primary| {
-        lab.cluster.members[primary].signal_patroni(Signal::STOP);
-        thread::sleep(Duration::from_secs(30));
-        lab.cluster.members[primary].signal_patroni(Signal::CONT);
-        Ok(())
-    }),
-    fault("backend-frozen", "Patroni's backends on the primary frozen for 10 s", |lab, primary| {
-        let member = &lab.cluster.members[primary];
-        let which = "application_name LIKE 'Patroni%' OR usename = 'postgres' AND query LIKE '%pg_last_xact_replay%' \
-            AND pid <> pg_backend_pid()";
-        let frozen = member.signal_backends(lab.cluster.postgres_port, which, Signal::STOP)?;
-        thread::sleep(Duration::from_secs(10));
-        for pid in frozen {
-            kill_process(pid, Signal::CONT)?;
-        }
-        Ok(())
-    }),
-    fault("postgres-cannot-start", "postmaster on the primary killed, and can't start for 20 s", |lab, primary| {
-        let member = &lab.cluster.members[primary];
-        // Patroni writes postgresql.conf itself, which includes this file.
-        let file = member.home.join("data/postgresql.base.conf");
-        let good = fs::read_to_string(&file)?;
-        fs::write(&file, format!("{good}\nno_such_parameter = on\n"))?;
-        member.kill_postgres()?;
-        thread::sleep(Duration::from_secs(20));
-        Ok(fs::write(&file, good)?)
-    }),
-    fault("pause-restart", "Patroni on the primary restarted in pause mode", |lab, primary| {
-        lab.cluster.configure(&json!({"pause": true}))?;
-        thread::sleep(Duration::from_secs(5));
-        lab.cluster.members[primary].end_patroni(Signal::TERM);
-        lab.cluster.start_patroni(primary)?;
-        thread::sleep(Duration::from_secs(8));
-        lab.cluster.configure(&json!({"pause": null}))
-    }),
-    fault("overloaded", "primary overloaded for 15 s: 60 heavy queries, four busy loops", |lab, primary| {
-        let script = lab.directory.join("heavy.sql");
-        fs::write(&script, "SELECT count(*), avg(i) FROM generate_series(1, 500000) i;\n")?;
-        let bin = lab::cluster::postgres_bin()?.join("pgbench");
-        let mut command = lab.user.command(&bin, "KILL");
-        command.arg("-h").arg(&lab.cluster.members[primary].home).args(["-U", "postgres"]);
-        command.args(["-p", &lab.cluster.postgres_port.to_string(), "-n", "-c", "60", "-j", "4", "-T", "15", "-f"]);
-        let mut pgbench = Process::start(command.arg(&script).arg("postgres"), &lab.directory.join("pgbench.log"))?;
-        let busy = || {
-            let mut command = lab.user.command(Path::new("sh"), "KILL");
-            Process::start(command.args(["-c", "while :; do :; done"]), &lab.directory.join("busy.log"))
-        };
-        let _busy: Vec<Process> = (0..4).map(|_| busy()).collect::<Result<_, _>>()?;
-        let status = pgbench.wait();
-        if status.success() { Ok(()) } else { Err(format!("pgbench: {}", pgbench.output()).into()) }
-    }),
-    fault(
-        "query-fails",
-        "Patroni's query on the primary hangs, then fails: its table locked for 4 s",
-        |lab, primary| {
-            // Patroni's query names pg_authid, and its statement_timeout is 2 s (api.py).
-            let mut client = lab.cluster.members[primary].connect(lab.cluster.postgres_port)?;
-            Ok(client
-                .batch_execute("BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT")?)
-        },
-    ),
-    Fault {
-        name: "replication-cut",
-        title: "a replica's replication cut for 15 s, asked with lag=1MB",
-        traffic: Traffic::FreshReads,
-        happens: |lab, primary| {
-            let port = lab.cluster.postgres_port;
-            let members = &lab.cluster.members;
-            let replica = &members[(primary + 1) % members.len()];
-            let frozen = replica.signal_backends(port, "backend_type = 'walreceiver'", Signal::STOP)?;
-            let write = "INSERT INTO witness SELECT repeat('x', 1000) FROM generate_series(1, 5000)";
-            members[primary].connect(port)?.batch_execute(write)?;
-            thread::sleep(Duration::from_secs(15));
-            for pid in frozen {
-                kill_process(pid, Signal::CONT)?;
-            }
-            Ok(())
-        },
-    },
-    fault("partition", "the primary's host cut off from all others for 40 s", |lab, primary| {
-        lab.cluster.members[primary].host.pull_cable()?;
-        thread::sleep(Duration::from_secs(40));
-        Ok(lab.cluster.members[primary].host.plug_cable()?)
-    }),
-];
-
 struct Lab {
     directory: PathBuf,
     user: Unprivileged,
     cluster: Cluster,
     haproxy: Haproxy,
-    agent_ports: (u16, u16),
-    backends: BTreeMap<String, u16>,
-    _agents: Vec<Process>,
+    /// patroni-check.
+    program: PathBuf,
+    agent_ports: AgentPorts,
+    writes: Backends,
+    reads: Backends,
+    /// One beside each member.
+    agents: Vec<Process>,
+}
+
+/// Where the agents answer for each kind of traffic.
+#[derive(Clone, Copy)]
+struct AgentPorts {
+    writes: u16,
+    fresh_reads: u16,
+    reads: u16,
 }
 
 fn main() -> ExitCode {
@@ -164,26 +71,28 @@ fn main() -> ExitCode {
 }
 
 fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
-    let [binary, out, chosen @ ..] = arguments else { return Err("usage: faults BINARY DIRECTORY [FAULT…]".into()) };
+    let [binary, out, patroni, chosen @ ..] = arguments else {
+        return Err("usage: faults BINARY DIRECTORY PATRONI [FAULT…]".into());
+    };
     let names: Vec<_> = FAULTS.iter().map(|fault| fault.name).collect();
     if let Some(unknown) = chosen.iter().find(|name| !names.iter().any(|known| *known == **name)) {
         return Err(format!("no such fault: {}; there are: {}", unknown.to_string_lossy(), names.join(" ")).into());
     }
     eprintln!("Starting etcd, three Patroni members with PostgreSQL, three patroni-checks, HAProxy …");
-    let mut lab = Lab::start(directory, Path::new(binary))?;
+    let mut lab = Lab::start(directory, Path::new(binary), Path::new(patroni))?;
     let mut results = Vec::new();
     for fault in FAULTS.iter().filter(|fault| chosen.is_empty() || chosen.iter().any(|name| *name == *fault.name)) {
         if stop.load(Ordering::Relaxed) {
             return Err("stopped".into());
         }
-        if fault.name == "partition" && !lab.cluster.members[0].host.has_cable() {
-            eprintln!("partition: left out, as only root can give the hosts networks of their own");
+        if let Some(why) = lab.leaves_out(fault)? {
+            eprintln!("{}: left out, as {why}", fault.name);
             continue;
         }
         results.push(lab.run(fault).map_err(|e| format!("{}: {e}", fault.name))?);
     }
     let report = json!({"on": lab.versions(), "faults": results});
-    let table = markdown(&report);
+    let table = fault_report::markdown(&report);
     let out = Path::new(out);
     fs::create_dir_all(out)?;
     fs::write(out.join("faults.json"), serde_json::to_string_pretty(&report)? + "\n")?;
@@ -196,39 +105,88 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
 }
 
 impl Lab {
-    fn start(directory: &Path, binary: &Path) -> Result<Self, Box<dyn Error>> {
+    fn start(directory: &Path, binary: &Path, patroni: &Path) -> Result<Self, Box<dyn Error>> {
         let user = Unprivileged::new();
         let is_root = rustix::process::geteuid().is_root();
         let hosts = if is_root { Host::on_bridge(3, directory)? } else { Host::on_loopback(3) };
-        let cluster = Cluster::start(directory, user, Path::new("patroni"), hosts)?;
+        let patroni = patroni_program(directory, patroni)?;
+        let cluster = Cluster::start(directory, user, &patroni, hosts)?;
         let program = directory.join("patroni-check");
         fs::copy(binary, &program)?;
-        let ips: Vec<IpAddr> = cluster.members.iter().map(|member| member.ip).collect();
-        let choose = |wanted| if is_root { wanted } else { free_port(&ips, wanted) };
-        let agent_ports = (choose(5555), choose(5556));
-        let mut agents = Vec::new();
-        for member in &cluster.members {
-            let mut command = user.command_on(&member.host, Path::new("systemd-socket-activate"), "KILL");
-            for port in [agent_ports.0, agent_ports.1] {
-                command.arg("-l").arg(format!("{}:{port}", member.ip));
-            }
-            command.arg(format!("--fdname={}:{}", Traffic::Writes.endpoint(), Traffic::FreshReads.endpoint()));
-            command.arg(&program).arg("--patroni").arg(cluster.url(member, ""));
-            agents.push(Process::start(&mut command, &directory.join(format!("agent-{}.log", member.name)))?);
-        }
         cluster.heal();
         let primary = cluster.primary().ok_or("no primary")?;
         primary.connect(cluster.postgres_port)?.batch_execute("CREATE TABLE witness (who text)")?;
 
+        let ips: Vec<IpAddr> = cluster.members.iter().map(|member| member.ip).collect();
+        let choose = |wanted| if is_root { wanted } else { free_port(&ips, wanted) };
+        let agent_ports = AgentPorts { writes: choose(5555), fresh_reads: choose(5556), reads: choose(5557) };
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST)];
-        let backends: BTreeMap<String, u16> =
-            BACKENDS.iter().zip(5000..).map(|(name, port)| ((*name).to_owned(), free_port(&local, port))).collect();
+        let port = |(name, port): (&&str, u16)| ((*name).to_owned(), free_port(&local, port));
+        let writes: Backends = WRITE_BACKENDS.iter().zip(5000..).map(port).collect();
+        let reads: Backends = READ_BACKENDS.iter().zip(5100..).map(port).collect();
         let home = directory.join("haproxy");
         user.make_dir(&home)?;
-        let sections = sections(&cluster, agent_ports.0, &backends);
+        let sections = fault_backends::sections(&cluster, user, &program, &agent_ports, [&writes, &reads])?;
         let haproxy = Haproxy::start(user.command(Path::new("haproxy"), "KILL"), &home, &sections)?;
-        let directory = directory.to_owned();
-        Ok(Lab { directory, user, cluster, haproxy, agent_ports, backends, _agents: agents })
+        let (directory, agents) = (directory.to_owned(), Vec::new());
+        let mut lab = Lab { directory, user, cluster, haproxy, program, agent_ports, writes, reads, agents };
+        for member in 0..lab.cluster.members.len() {
+            let agent = lab.agent(member)?;
+            lab.agents.push(agent);
+        }
+        Ok(lab)
+    }
+
+    /// A patroni-check beside a member, as systemd would start it.
+    fn agent(&self, member: usize) -> Result<Process, Box<dyn Error>> {
+        let member = &self.cluster.members[member];
+        let mut command = self.user.command_on(&member.host, Path::new("systemd-socket-activate"), "KILL");
+        let mut names = Vec::new();
+        for traffic in [Traffic::Writes, Traffic::FreshReads, Traffic::Reads] {
+            command.arg("-l").arg(format!("{}:{}", member.ip, self.agent_port(traffic)));
+            names.push(traffic.endpoint());
+        }
+        command.arg(format!("--fdname={}", names.join(":")));
+        command.arg(&self.program).arg("--patroni").arg(self.cluster.url(member, ""));
+        Ok(Process::start(&mut command, &self.directory.join(format!("agent-{}.log", member.name)))?)
+    }
+
+    /// Kills the patroni-check beside a member and starts it anew: it remembers nothing, as after a boot.
+    fn start_agent(&mut self, member: usize) -> Outcome {
+        self.agents[member].signal(Signal::KILL);
+        self.agents[member].wait();
+        self.agents[member] = self.agent(member)?;
+        Ok(())
+    }
+
+    fn agent_port(&self, traffic: Traffic) -> u16 {
+        match traffic {
+            Traffic::Writes => self.agent_ports.writes,
+            Traffic::Reads => self.agent_ports.reads,
+            Traffic::FreshReads => self.agent_ports.fresh_reads,
+        }
+    }
+
+    /// The member after this one.
+    fn next(&self, member: usize) -> usize {
+        (member + 1) % self.cluster.members.len()
+    }
+
+    /// All processes of a host: Patroni's, Postgres's, and the agent.
+    fn processes_on(&self, member: usize) -> Result<Vec<Pid>, Box<dyn Error>> {
+        let agent = i32::try_from(self.agents[member].id()).ok().and_then(Pid::from_raw);
+        Ok(agent.into_iter().chain(self.cluster.members[member].processes()?).collect())
+    }
+
+    /// Why a fault can't be had here.
+    fn leaves_out(&self, fault: &Fault) -> Result<Option<&'static str>, Box<dyn Error>> {
+        Ok(match fault.name {
+            "partition" if !self.cluster.members[0].host.has_cable() => {
+                Some("only root can give the hosts networks of their own")
+            }
+            "failsafe" if !self.cluster.knows_failsafe()? => Some("failsafe mode came with Patroni 3.0"),
+            _ => None,
+        })
     }
 
     fn run(&mut self, fault: &Fault) -> Result<Value, Box<dyn Error>> {
@@ -237,15 +195,12 @@ impl Lab {
         let primary = self.cluster.leader().ok_or("no primary")?;
         let old = self.cluster.members[primary].name.clone();
         let mut sessions = BTreeMap::new();
-        for (name, port) in &self.backends {
+        for (name, port) in &self.writes {
             let opened: Result<Vec<_>, _> = (0..SESSIONS).map(|_| client(*port)).collect();
             sessions.insert(name.clone(), opened?);
         }
-        let port = match fault.traffic {
-            Traffic::Writes => self.agent_ports.0,
-            Traffic::FreshReads => self.agent_ports.1,
-        };
-        let mut witness = Witness::new(&self.cluster, fault.traffic, port, &self.backends);
+        let port = self.agent_port(fault.traffic);
+        let mut witness = Witness::new(&self.cluster, fault.traffic, port, &self.writes, &self.reads);
         thread::sleep(Duration::from_secs(3));
         let began = witness.elapsed();
         (fault.happens)(self, primary)?;
@@ -257,7 +212,7 @@ impl Lab {
         // Each client has written again.
         let settled = witness.elapsed();
         let deadline = Instant::now() + PATIENCE;
-        while !witness.writers.values().all(|writer| writer.last_write() > Some(settled)) {
+        while !witness.writers.values().all(|writer| writer.last() > Some(settled)) {
             if Instant::now() > deadline {
                 return Err("a client of HAProxy's never wrote again".into());
             }
@@ -274,8 +229,14 @@ impl Lab {
         let by_rule = |part: fn(&Sums) -> Duration| -> BTreeMap<&str, u64> {
             RULES.iter().zip(&sums).map(|(rule, sums)| (*rule, ms(part(sums)))).collect()
         };
-        let outages: BTreeMap<_, _> =
-            witness.writers.iter().map(|(name, writer)| (name, ms(writer.longest_outage()))).collect();
+        let outage = |workers: &[Worker]| workers.iter().map(|worker| ms(worker.longest_outage())).max();
+        let writes = witness.writers.iter().map(|(name, writer)| (name, ms(writer.longest_outage())));
+        let reads = witness.readers.iter().map(|(name, readers)| (name, outage(readers)));
+        let failed = |readers: &[Worker]| readers.iter().map(Worker::failures).sum::<u32>();
+        let reads_failed = witness.readers.iter().map(|(name, readers)| (name, failed(readers)));
+        let leader = self.cluster.leader().map(|leader| self.cluster.members[leader].name.clone());
+        let promoted = leader.as_ref().filter(|leader| **leader != old);
+        let first_word = promoted.and_then(|promoted| witness.nodes[promoted].first_word(began));
         let track = |track: &lab::witness::Track| -> Vec<(u64, u32)> {
             track.changes().into_iter().map(|(at, value)| (ms(at), value)).collect()
         };
@@ -287,36 +248,41 @@ impl Lab {
                 (name, json!({"fit": track(&seen.fit), "ready": ready}))
             })
             .collect();
-        Ok(json!({
+        let mut result = json!({
             "name": fault.name,
             "title": fault.title,
             "endpoint": fault.traffic.endpoint(),
             "primary before": old,
-            "primary after": self.cluster.leader().map(|leader| &self.cluster.members[leader].name),
+            "primary after": leader,
             "began ms": ms(began),
             "restored ms": ms(restored),
             "end ms": ms(end),
             "longest unfit ms": ms(witness.longest_unfit(end)),
             "READY though not fit ms": by_rule(|sums| sums.wrong),
-            "leader fit and not READY ms": by_rule(|sums| sums.missed),
+            "leader fit and not READY ms": (!fault.by_hand).then(|| by_rule(|sums| sums.missed)),
             "two READY ms": by_rule(|sums| sums.double),
-            "write outage ms": outages,
+            "write outage ms": writes.collect::<BTreeMap<_, _>>(),
+            "read outage ms": reads.collect::<BTreeMap<_, _>>(),
+            "reads failed": reads_failed.collect::<BTreeMap<_, _>>(),
+            "first word after promotion": first_word,
             "sessions cut": cut,
             "sessions": SESSIONS,
             "nodes": nodes,
-        }))
+        });
+        fault.goals.judge(&mut result);
+        Ok(result)
     }
 
-    /// Waits until the cluster is whole and each backend has the primary UP and nobody else.
+    /// Waits until the cluster is whole and each backend has those UP that it is for, and nobody else.
     fn settle(&self) {
         self.cluster.heal();
-        await_that("the primary alone UP in each backend", || {
+        await_that("the primary alone UP in each backend, and the replicas in those for reads", || {
             let Some(primary) = self.cluster.primary() else { return false };
-            BACKENDS.iter().all(|backend| {
-                self.cluster.members.iter().all(|member| {
-                    let is_up = self.haproxy.status(backend, &member.name).is_ok_and(|status| status == "UP");
-                    is_up == (member.name == primary.name)
-                })
+            self.cluster.members.iter().all(|member| {
+                let is_up = |backend: &str| self.haproxy.status(backend, &member.name).is_ok_and(|s| s == "UP");
+                let is_primary = member.name == primary.name;
+                WRITE_BACKENDS.iter().all(|backend| is_up(backend) == is_primary)
+                    && READ_BACKENDS.iter().all(|backend| is_up(backend) != is_primary)
             })
         });
     }
@@ -331,82 +297,10 @@ impl Lab {
         let cores = thread::available_parallelism().map_or(0, usize::from);
         let haproxy = first_line("haproxy", "-v");
         json!([
-            first_line("patroni", "--version"),
+            format!("patroni {}", self.cluster.version().unwrap_or_default()),
             first_line(&postgres.unwrap_or_default(), "--version"),
             haproxy.split(" 20").next(),
             format!("{cores} cores"),
         ])
     }
-}
-
-/// The three backends: Patroni's own template, and the two of the README, word by word but for the addresses.
-fn sections(cluster: &Cluster, agent_port: u16, backends: &BTreeMap<String, u16>) -> String {
-    let official = "listen official
-    bind :5000
-    option httpchk OPTIONS /master
-    http-check expect status 200
-    default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions
-    server db1 192.0.2.1:5432 maxconn 100 check port 8008
-";
-    let [article, recommended] = &readme()[..] else { panic!("the README has two configurations") };
-    let blocks = [official, article, recommended].into_iter().zip(BACKENDS);
-    let listen = |(block, name): (&str, &str)| {
-        let mut lines = Vec::new();
-        for line in block.lines() {
-            if line.trim_start().starts_with("server db1 ") {
-                lines.extend(cluster.members.iter().map(|member| {
-                    let address = format!("{}:{}", member.ip, cluster.postgres_port);
-                    line.replace("db1", &member.name).replace("192.0.2.1:5432", &address)
-                }));
-            } else if line.starts_with("listen ") {
-                lines.push(format!("listen {name}"));
-            } else if !line.trim_start().starts_with("server db") {
-                lines.push(line.to_owned());
-            }
-        }
-        lines
-            .join("\n")
-            .replace("bind :5000", &format!("bind 127.0.0.1:{}", backends[name]))
-            .replace("port 5555", &format!("port {agent_port}"))
-            .replace("port 8008", &format!("port {}", cluster.patroni_port))
-    };
-    // The official template's.
-    let defaults = "defaults
-    mode tcp
-    retries 2
-    timeout client 30m
-    timeout connect 4s
-    timeout server 30m
-    timeout check 5s
-";
-    [defaults.to_owned()].into_iter().chain(blocks.map(listen)).collect::<Vec<_>>().join("\n\n") + "\n"
-}
-
-/// The table for the README.
-fn markdown(report: &Value) -> String {
-    let cells = |value: &Value, keys: &[&str]| {
-        let cells = keys.iter().map(|key| value[*key].to_string());
-        cells.collect::<Vec<_>>().join(" / ")
-    };
-    let mut table = "| fault | nobody could | READY, but could not: role / status / patroni-check | could, but not READY: the same \
-        | two READY | a client's longest outage: official / article / recommended | sessions cut, of 5 |
-|---|---|---|---|---|---|---|
-"
-    .to_owned();
-    for fault in report["faults"].as_array().into_iter().flatten() {
-        let writes = fault["endpoint"] == Traffic::Writes.endpoint();
-        let for_writes = |text: String| if writes { text } else { "–".to_owned() };
-        table += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
-            fault["title"].as_str().unwrap_or_default(),
-            for_writes(fault["longest unfit ms"].to_string()),
-            cells(&fault["READY though not fit ms"], &RULES),
-            for_writes(cells(&fault["leader fit and not READY ms"], &RULES)),
-            for_writes(cells(&fault["two READY ms"], &RULES)),
-            cells(&fault["write outage ms"], &BACKENDS),
-            cells(&fault["sessions cut"], &BACKENDS),
-        );
-    }
-    let on: Vec<_> = report["on"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    format!("{table}\nMilliseconds, by `make faults` on {}.\n", on.join(", "))
 }

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod certificates;
+pub mod clients;
 pub mod cluster;
 pub mod haproxy;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod programs;
 pub mod properties;
 pub mod replay;
 pub mod standin;
+pub mod watches;
 pub mod witness;
 
 use std::fs::{self, File};

@@ -1,40 +1,37 @@
-//! A witness of a fault: who could take the traffic, who said READY by which rule, and when a client's writes went through.
+//! A witness of a fault: who could take the traffic, who said READY by which rule, and when clients' work went through.
+//! Each is looked at every 20 ms or so, which is how exact the times are: what lasts for 40 ms may be nothing.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, NoTls};
-
+use super::clients::{Work, Worker};
 use super::cluster::Cluster;
+use super::watches::{watch_agent, watch_lag, watch_patroni, watch_reads, watch_writes};
 
 /// Between two looks at the same thing.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Patroni itself is asked less often: each look costs it a query, and it must not be the looking that makes it slow.
-const PATRONI_PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a node is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     /// `/primary`; the truth is a write.
     Writes,
+    /// `/replica`; the truth is a read in recovery.
+    Reads,
     /// `/replica?lag=1MB`; the truth is its distance from the primary.
     FreshReads,
 }
-
-/// The most that a replica may lag, in bytes.
-const LAG: i64 = 1 << 20;
 
 impl Traffic {
     pub fn endpoint(self) -> &'static str {
         match self {
             Traffic::Writes => "/primary",
+            Traffic::Reads => "/replica",
             Traffic::FreshReads => "/replica?lag=1048576",
         }
     }
@@ -45,7 +42,7 @@ impl Traffic {
 pub struct Track(Arc<Mutex<Vec<(Duration, u32)>>>);
 
 impl Track {
-    fn note(&self, at: Duration, value: u32) {
+    pub fn note(&self, at: Duration, value: u32) {
         let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if changes.last().map_or(0, |(_, last)| *last) != value {
             changes.push((at, value));
@@ -64,7 +61,24 @@ pub struct Seen {
     pub fit: Track,
     /// READY by the rules: the role alone, the status alone, and what patroni-check said over its socket.
     pub ready: [Track; 3],
+    /// Patroni's answer by the whole rule: 200, running, and the role.
+    pub settled: Track,
+    /// What patroni-check said, with the moment at which it was asked.
+    pub words: Arc<Mutex<Vec<(Duration, String)>>>,
 }
+
+impl Seen {
+    /// What patroni-check first said after Patroni had said yes for the first time since a moment.
+    pub fn first_word(&self, since: Duration) -> Option<String> {
+        let mut settled = self.settled.changes().into_iter();
+        let (settled, _) = settled.find(|(at, value)| *at > since && *value > 0)?;
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.iter().find(|(asked, _)| *asked > settled + MAX_AGE).map(|(_, word)| word.clone())
+    }
+}
+
+/// So old may the answer of Patroni's be that patroni-check goes by (`--max-age`).
+const MAX_AGE: Duration = Duration::from_millis(100);
 
 /// The names of the rules.
 pub const RULES: [&str; 3] = ["role", "status", "patroni-check"];
@@ -80,59 +94,51 @@ pub struct Sums {
     pub double: Duration,
 }
 
-/// A client's writes through one backend of HAProxy.
-pub struct Writer {
-    writes: Arc<Mutex<Vec<Duration>>>,
-}
-
-impl Writer {
-    pub fn last_write(&self) -> Option<Duration> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
-    }
-
-    /// The longest time from one write to the next.
-    pub fn longest_outage(&self) -> Duration {
-        let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        writes.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-    }
-}
-
 pub struct Witness {
     start: Instant,
     stop: Arc<AtomicBool>,
     /// By the member's name.
     pub nodes: BTreeMap<String, Seen>,
     /// By the backend's name.
-    pub writers: BTreeMap<String, Writer>,
+    pub writers: BTreeMap<String, Worker>,
+    /// Some by the backend's name, where reads are the traffic.
+    pub readers: BTreeMap<String, Vec<Worker>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
+/// Ports of HAProxy's, by the backend's name.
+pub type Backends = BTreeMap<String, u16>;
+
+/// Clients that read through each backend.
+const READERS: usize = 4;
+
 /// What the looking threads share.
 #[derive(Clone)]
-struct Look {
+pub struct Look {
     start: Instant,
     stop: Arc<AtomicBool>,
 }
 
 impl Look {
-    fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    fn on(&self) -> bool {
+    pub fn on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 }
 
 impl Witness {
-    /// Begins to look at a cluster whose agents answer on a port, and to write through the ports of HAProxy's backends.
-    pub fn new(cluster: &Cluster, traffic: Traffic, agent_port: u16, backends: &BTreeMap<String, u16>) -> Self {
+    /// Begins to look at a cluster whose agents answer on a port, and to work through HAProxy.
+    pub fn new(cluster: &Cluster, traffic: Traffic, agent_port: u16, writes: &Backends, reads: &Backends) -> Self {
         let look = Look { start: Instant::now(), stop: Arc::default() };
         let mut witness = Witness {
             start: look.start,
             stop: Arc::clone(&look.stop),
             nodes: BTreeMap::new(),
             writers: BTreeMap::new(),
+            readers: BTreeMap::new(),
             threads: Vec::new(),
         };
         let port = cluster.postgres_port;
@@ -145,30 +151,39 @@ impl Witness {
                 let look = look.clone();
                 move || match traffic {
                     Traffic::Writes => watch_writes(&look, &home, port, &fit),
+                    Traffic::Reads => watch_reads(&look, &home, port, &fit),
                     Traffic::FreshReads => watch_lag(&look, &home, &others, port, &fit),
                 }
             }));
-            let [role, status, word] = seen.ready.clone();
+            let (of_patroni, of_agent) = (seen.clone(), seen.clone());
             let patroni = SocketAddr::new(member.ip, cluster.patroni_port);
             let agent = SocketAddr::new(member.ip, agent_port);
             // On the host itself: what a node says that is cut off from us counts as well.
             let threads = member.host.inside(|| {
                 let (for_patroni, for_agent) = (look.clone(), look.clone());
                 [
-                    thread::spawn(move || watch_patroni(&for_patroni, patroni, traffic, &role, &status)),
-                    thread::spawn(move || watch_agent(&for_agent, agent, &word)),
+                    thread::spawn(move || watch_patroni(&for_patroni, patroni, traffic, &of_patroni)),
+                    thread::spawn(move || watch_agent(&for_agent, agent, &of_agent)),
                 ]
             });
             witness.threads.extend(threads);
             witness.nodes.insert(member.name.clone(), seen);
         }
-        for (name, port) in backends {
-            let writes = Arc::<Mutex<Vec<_>>>::default();
-            witness.writers.insert(name.clone(), Writer { writes: Arc::clone(&writes) });
-            let (look, port) = (look.clone(), *port);
-            witness.threads.push(thread::spawn(move || write(&look, port, &writes)));
+        for (name, port) in writes {
+            let writer = witness.work(&look, *port, Work::Write);
+            witness.writers.insert(name.clone(), writer);
+        }
+        for (name, port) in reads.iter().filter(|_| traffic == Traffic::Reads) {
+            let readers = (0..READERS).map(|_| witness.work(&look, *port, Work::Read)).collect();
+            witness.readers.insert(name.clone(), readers);
         }
         witness
+    }
+
+    fn work(&mut self, look: &Look, port: u16, work: Work) -> Worker {
+        let (worker, thread) = Worker::start(look.clone(), port, work);
+        self.threads.push(thread);
+        worker
     }
 
     /// Since it began to look.
@@ -240,140 +255,5 @@ impl Witness {
 impl Drop for Witness {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Connects over the socket file, and again when the connection is lost, and looks.
-fn keep_looking(
-    look: &Look,
-    home: &std::path::Path,
-    port: u16,
-    track: &Track,
-    ask: impl Fn(&mut Client) -> Option<u32>,
-) {
-    let mut config = postgres::Config::new();
-    config.host_path(home).port(port).user("postgres").dbname("postgres").options("-c statement_timeout=1s");
-    let mut client: Option<Client> = None;
-    while look.on() {
-        client = client.filter(|client| !client.is_closed()).or_else(|| config.connect(NoTls).ok());
-        let value = client.as_mut().and_then(&ask);
-        if value.is_none() {
-            client = None;
-        }
-        track.note(look.now(), value.unwrap_or(0));
-        thread::sleep(PAUSE);
-    }
-}
-
-/// Writes to the node itself.
-fn watch_writes(look: &Look, home: &std::path::Path, port: u16, fit: &Track) {
-    keep_looking(look, home, port, fit, |client| {
-        // The first eight digits of a WAL file's name are its timeline.
-        let timeline = "SELECT CASE WHEN NOT pg_is_in_recovery() \
-            THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
-        let timeline: Option<String> = client.query_one(timeline, &[]).ok()?.get(0);
-        match timeline.and_then(|digits| u32::from_str_radix(&digits, 16).ok()) {
-            Some(timeline) => client.batch_execute("INSERT INTO witness VALUES ('node')").ok().map(|()| timeline),
-            None => Some(0),
-        }
-    });
-}
-
-/// Compares a replica with the primary, whichever that is.
-fn watch_lag(look: &Look, home: &std::path::Path, others: &[PathBuf], port: u16, fit: &Track) {
-    let config = |home: &PathBuf| {
-        let mut config = postgres::Config::new();
-        config.host_path(home).port(port).user("postgres").dbname("postgres");
-        config.connect(NoTls).ok()
-    };
-    let others = Mutex::new(others.iter().filter_map(config).collect::<Vec<_>>());
-    keep_looking(look, home, port, fit, |client| {
-        let received = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' END::int8";
-        let received: Option<i64> = client.query_one(received, &[]).ok()?.get(0);
-        let Some(received) = received else { return Some(0) };
-        let written = others.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().find_map(|other| {
-            let written = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() - '0/0' END::int8";
-            other.query_one(written, &[]).ok()?.get::<_, Option<i64>>(0)
-        })?;
-        Some(u32::from(written - received <= LAG))
-    });
-}
-
-/// Asks Patroni, as HAProxy's usual check does, and reads the body for the role.
-fn watch_patroni(look: &Look, patroni: SocketAddr, traffic: Traffic, role: &Track, status: &Track) {
-    let wanted: &[&str] = match traffic {
-        Traffic::Writes => &["primary", "master"],
-        Traffic::FreshReads => &["replica"],
-    };
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&patroni, Duration::from_secs(1)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-        write!(stream, "GET {} HTTP/1.0\r\n\r\n", traffic.endpoint()).ok()?;
-        let mut answer = Vec::new();
-        let begin = Instant::now();
-        loop {
-            let mut buffer = [0; 16 * 1024];
-            match stream.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => answer.extend_from_slice(&buffer[..length]),
-                // Not given up, as Patroni would have to work for each new one; but it is no yes.
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                    role.note(look.now(), 0);
-                    status.note(look.now(), 0);
-                    if begin.elapsed() > Duration::from_secs(30) || !look.on() {
-                        return None;
-                    }
-                }
-                Err(_) => return None,
-            }
-        }
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let body: serde_json::Value = serde_json::from_str(body).ok()?;
-        let is_200 = head.lines().next()?.contains(" 200 ");
-        Some((body["role"].as_str().is_some_and(|role| wanted.contains(&role)), is_200))
-    };
-    while look.on() {
-        let (by_role, by_status) = ask().unwrap_or_default();
-        let now = look.now();
-        role.note(now, by_role.into());
-        status.note(now, by_status.into());
-        thread::sleep(PATRONI_PAUSE);
-    }
-}
-
-/// Reads the agent's word, as HAProxy does.
-fn watch_agent(look: &Look, agent: SocketAddr, word: &Track) {
-    while look.on() {
-        let mut reply = String::new();
-        let read = TcpStream::connect_timeout(&agent, Duration::from_secs(1)).and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.read_to_string(&mut reply)
-        });
-        // No answer changes nothing in HAProxy.
-        if read.is_ok() && !reply.is_empty() {
-            word.note(look.now(), u32::from(reply.starts_with("READY UP")));
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
-/// A client of HAProxy's.
-pub fn client(port: u16) -> Result<Client, postgres::Error> {
-    let mut config = postgres::Config::new();
-    config.host("127.0.0.1").port(port).user("postgres").password("demo").dbname("postgres");
-    config.connect_timeout(Duration::from_secs(1)).connect(NoTls)
-}
-
-/// Writes and writes; a session that is lost is begun anew.
-fn write(look: &Look, port: u16, writes: &Mutex<Vec<Duration>>) {
-    while look.on() {
-        if let Ok(mut client) = client(port) {
-            while look.on() && client.batch_execute("INSERT INTO witness VALUES ('client')").is_ok() {
-                writes.lock().unwrap_or_else(PoisonError::into_inner).push(look.now());
-                thread::sleep(PAUSE);
-            }
-        }
-        thread::sleep(PAUSE);
     }
 }
