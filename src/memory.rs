@@ -1,9 +1,22 @@
 //! What was known before, and for how long it stands where an observation settles nothing. Knows time, but not whose.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::verdict::{Evidence, Judgement, Verdict};
+use crate::verdict::{Evidence, Judgement, MEMBER_TIMEOUT, Verdict};
 use crate::view::Limits;
+
+/// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms after it answers.
+const FIRST_ROUND: Duration = Duration::from_secs(2);
+
+/// Whether Patroni may have been started anew, and not have looked at its lock yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    No,
+    /// It is silent.
+    Silent,
+    /// It answers again; until then.
+    Until(Instant),
+}
 
 /// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it grants nothing of its own.
 #[derive(Debug)]
@@ -13,8 +26,9 @@ pub struct Memory {
     conclusive: Option<(Instant, Verdict)>,
     /// Whether Patroni granted the endpoint to this node when it last knew who holds the lock.
     granted: Option<(Instant, bool)>,
-    /// Patroni was silent, and has not said since whether it holds the lock.
-    after_silence: bool,
+    restart: Restart,
+    /// Since when Patroni has missed the lock, and said nothing conclusive.
+    missed: Option<Instant>,
     /// The newest answer may be torn, and contradicts what was known: to be asked once more.
     unconfirmed: bool,
     /// Patroni was silent for longer than the grace, and nothing conclusive has come since.
@@ -24,13 +38,25 @@ pub struct Memory {
 impl Memory {
     /// Nothing is known yet.
     pub fn new(limits: Limits) -> Self {
-        Memory { limits, conclusive: None, granted: None, after_silence: false, unconfirmed: false, doubt: false }
+        Memory {
+            limits,
+            conclusive: None,
+            granted: None,
+            restart: Restart::No,
+            missed: None,
+            unconfirmed: false,
+            doubt: false,
+        }
     }
 
     /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
     pub fn learn(&mut self, now: Instant, began: Instant, judgement: Judgement) -> Judgement {
-        let mut judgement = self.settle(judgement);
+        let mut judgement = self.settle(began, judgement);
+        if matches!(judgement.evidence, Evidence::Unlocked { .. }) || self.unconfirmed {
+            self.missed.get_or_insert(began);
+        }
         if let Evidence::Conclusive { granted } = judgement.evidence {
+            self.missed = None;
             let was_in_doubt = self.doubt;
             // A late answer is as old as the silence.
             self.doubt = was_in_doubt && self.is_late(now, began);
@@ -56,11 +82,19 @@ impl Memory {
     }
 
     /// Makes an observation conclusive where memory settles what it leaves open.
-    fn settle(&mut self, judgement: Judgement) -> Judgement {
+    fn settle(&mut self, began: Instant, judgement: Judgement) -> Judgement {
         let Judgement { verdict, evidence } = judgement;
         let before = self.granted.map(|(_, granted)| granted);
+        self.restart = match (evidence, self.restart) {
+            (Evidence::Silence, _) => Restart::Silent,
+            (Evidence::WithoutLock, Restart::Silent) => Restart::Until(began + FIRST_ROUND),
+            (Evidence::WithoutLock, Restart::Until(end)) if began < end => Restart::Until(end),
+            (Evidence::StateUnknown, restart) => restart,
+            _ => Restart::No,
+        };
+        let is_new = self.restart != Restart::No;
         let contradicts = match evidence {
-            Evidence::WithoutLock => before == Some(true) && !self.after_silence,
+            Evidence::WithoutLock => before == Some(true) && !is_new,
             Evidence::GrantedInPause => before == Some(false),
             _ => false,
         };
@@ -68,7 +102,7 @@ impl Memory {
         let why = || verdict.why().to_owned();
         let settled = match evidence {
             _ if self.unconfirmed => None,
-            Evidence::WithoutLock => (!self.after_silence).then(|| (verdict.clone(), false)),
+            Evidence::WithoutLock => (!is_new).then(|| (verdict.clone(), false)),
             Evidence::GrantedInPause => Some((verdict.clone(), true)),
             // Nobody takes the lock while the cluster is paused: who had it last goes on for as long as this lasts, and who
             // had it not stays out, whatever the status says. Each such observation counts anew, so that after an hour of it
@@ -80,11 +114,6 @@ impl Memory {
             },
             _ => None,
         };
-        self.after_silence = match evidence {
-            Evidence::Silence => true,
-            Evidence::WithoutLock | Evidence::StateUnknown => self.after_silence,
-            Evidence::Conclusive { .. } | Evidence::GrantedInPause | Evidence::Unlocked { .. } => false,
-        };
         match settled {
             Some((verdict, granted)) => {
                 Judgement { verdict, evidence: Evidence::Conclusive { granted: Some(granted) } }
@@ -95,23 +124,21 @@ impl Memory {
 
     /// What is to be said now of the newest observation. Where nothing was learnt the last conclusive verdict stands until
     /// its observation is `grace` old: the leader lock of a Patroni that stopped renewing it lives longer, so nobody else can
-    /// be primary yet.
+    /// be primary yet. A lock that was missed before the silence may be taken sooner.
     pub fn verdict(&mut self, now: Instant, judgement: &Judgement) -> Verdict {
         let stands = |since: Instant| now < since + self.limits.grace;
-        match judgement.evidence {
-            Evidence::Conclusive { .. } => judgement.verdict.clone(),
-            Evidence::Unlocked { .. } => match self.granted {
-                Some((since, true)) if stands(since) => Verdict::Serve(judgement.verdict.why().to_owned()),
-                _ => judgement.verdict.clone(),
-            },
-            Evidence::Silence | Evidence::StateUnknown | Evidence::WithoutLock | Evidence::GrantedInPause => {
-                match &self.conclusive {
-                    Some((since, verdict)) if stands(*since) => verdict.clone(),
-                    _ => {
-                        self.doubt |= judgement.evidence == Evidence::Silence;
-                        judgement.verdict.clone()
-                    }
-                }
+        let is_silence = judgement.evidence == Evidence::Silence;
+        let is_free = is_silence && self.missed.is_some_and(|since| now >= since + MEMBER_TIMEOUT);
+        match (judgement.evidence, &self.conclusive, self.granted) {
+            (Evidence::Conclusive { .. }, ..) => judgement.verdict.clone(),
+            (Evidence::Unlocked { .. }, _, Some((since, true))) if stands(since) => {
+                Verdict::Serve(judgement.verdict.why().to_owned())
+            }
+            (Evidence::Unlocked { .. }, ..) => judgement.verdict.clone(),
+            (_, Some((since, verdict)), _) if stands(*since) && !is_free => verdict.clone(),
+            _ => {
+                self.doubt |= is_silence;
+                judgement.verdict.clone()
             }
         }
     }
@@ -260,7 +287,12 @@ mod tests {
         story.at(0, holds());
         assert_eq!(story.at(1000, refused()), serve());
         assert_eq!(story.at(2000, without_lock()), serve());
-        assert_eq!(story.at(3000, without_lock()), serve());
+        assert_eq!(story.at(3900, without_lock()), serve());
+        assert_eq!(story.confirmed(4000, without_lock()), stand_by(), "its first round is over");
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.at(4800, refused()), serve());
+        assert_eq!(story.at(4900, without_lock()), serve());
         assert_eq!(story.at(5001, without_lock()), stand_by(), "the last word is 5 s old");
         story.at(6000, holds());
         story.at(6100, refused());
@@ -314,6 +346,21 @@ mod tests {
         assert_eq!(story.at(102, in_pause(serve())), stand_by());
         assert_eq!(story.confirmed(200, granted()), serve());
         assert_eq!(story.at(1000, in_pause(serve())), serve());
+    }
+
+    #[test]
+    fn a_silence_after_the_lock_was_missed_is_two_seconds_of_grace() {
+        for missed in [unlocked(), without_lock()] {
+            let mut story = Story::new();
+            story.at(0, holds());
+            story.at(100, missed.clone());
+            assert_eq!(story.at(2000, refused()), serve());
+            assert_eq!(story.at(2050, unknown()), serve(), "Patroni is there");
+            assert_eq!(story.at(2100, refused()).word(), "fail");
+            story.at(2200, holds());
+            assert_eq!(story.at(2300, holds()), serve());
+            assert_eq!(story.at(6000, refused()), serve(), "the lock is here again");
+        }
     }
 
     #[test]

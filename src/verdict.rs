@@ -4,6 +4,8 @@
 //! `role` comes from `pg_is_in_recovery()` and knows nothing of the leader lock, the status comes from the lock and
 //! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
 
+use std::time::Duration;
+
 use crate::endpoint::{Endpoint, Kind, Version};
 use crate::node::{Body, Node};
 use crate::patroni::{Failure, Observation};
@@ -164,15 +166,15 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     }
 }
 
-/// A primary that finds the lock free takes it, or is demoted, in the same round of its loop (`ha.py`,
-/// `process_unhealthy_cluster`), so what says for longer that it is free does not know: it has not been able to look. Another
-/// node that can't reach this one waits 2 s for it before it takes the lock (`fetch_node_status`).
-const JUST_NOW: u64 = 2;
+/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`, `fetch_node_status`). A primary
+/// that finds the lock free takes it, or is demoted, in the same round of its loop (`process_unhealthy_cluster`), so one that
+/// says for longer that it is free has not been able to look.
+pub(crate) const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether Patroni has just looked at the store, by its own clock. Where it does not say when it did, it may have.
 fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
     let seen = node.dcs_last_seen.filter(|seen| *seen > 0);
-    date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(JUST_NOW))
+    date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(MEMBER_TIMEOUT.as_secs()))
 }
 
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they

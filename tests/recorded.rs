@@ -4,11 +4,13 @@
 mod lab;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patroni_check::endpoint::{Endpoint, Version};
+use patroni_check::memory::Memory;
 use patroni_check::patroni::{Patroni, Tls};
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
+use patroni_check::view::Limits;
 
 use lab::standin::{Behaviour, StandIn};
 
@@ -38,13 +40,17 @@ fn recorded() -> Vec<(String, Vec<Section>)> {
     files
 }
 
-/// What the real client and the rule make of an answer, in one word. In brackets: it is inconclusive, and what was known before
-/// may stand.
-fn replay(section: &Section) -> &'static str {
+/// What the real client and the rule make of an answer.
+fn judged(section: &Section) -> Judgement {
     let standin = StandIn::new(Behaviour::Send(section.answer.clone()));
     let patroni = Patroni::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
     let endpoint: Endpoint = section.endpoint.parse().unwrap();
-    let Judgement { verdict, evidence } = judge(&endpoint, &patroni.get(&endpoint));
+    judge(&endpoint, &patroni.get(&endpoint))
+}
+
+/// The same in one word. In brackets: it is inconclusive, and what was known before may stand.
+fn replay(section: &Section) -> &'static str {
+    let Judgement { verdict, evidence } = judged(section);
     match (evidence, verdict) {
         (Evidence::Conclusive { .. }, Verdict::Serve(_)) => "Serve",
         (Evidence::Conclusive { .. }, Verdict::StandBy(_)) => "StandBy",
@@ -52,10 +58,11 @@ fn replay(section: &Section) -> &'static str {
         (Evidence::Conclusive { .. }, Verdict::Held(_)) => "Held",
         (Evidence::Silence, _) => "(silence)",
         (Evidence::StateUnknown, _) => "(unknown)",
-        (Evidence::WithoutLock, _) => "(without lock)",
+        (Evidence::WithoutLock, _) => "(without)",
+        (Evidence::GrantedInPause, _) => "(granted)",
         (Evidence::Unlocked { paused: false }, _) => "(unlocked)",
-        (Evidence::Unlocked { paused: true }, Verdict::Serve(_)) => "(paused, 200)",
-        (Evidence::Unlocked { paused: true }, _) => "(paused, 503)",
+        (Evidence::Unlocked { paused: true }, Verdict::Serve(_)) => "(paused-200)",
+        (Evidence::Unlocked { paused: true }, _) => "(paused-503)",
     }
 }
 
@@ -142,5 +149,127 @@ fn a_switchover_and_a_crash_as_they_went() {
                 .contains(&&*crash),
             "{version}: {crash}"
         );
+    }
+}
+
+/// What each answer in a moment of the leader lock is by itself: those that must be there, and those that may, because chance
+/// tore an answer, or had it that this node or the other one took the key.
+const MOMENTS: [(&str, &[&str], &[&str]); 22] = [
+    ("key-deleted", &["Serve", "(unlocked)"], &["(without)"]),
+    ("failsafe", &["Serve"], &[]),
+    ("failsafe-replica", &["StandBy"], &[]),
+    ("failsafe-back", &["Serve", "(unlocked)"], &[]),
+    ("failsafe-back-restarted", &["Serve"], &[]),
+    ("paused", &["Serve", "(granted)"], &[]),
+    ("paused-cut-off", &["(granted)", "(paused-200)"], &[]),
+    ("paused-cut-off-replica", &["StandBy"], &[]),
+    ("paused-back", &["(paused-200)", "(paused-503)", "(granted)"], &[]),
+    ("paused-back-restarted", &["(paused-200)", "(granted)"], &[]),
+    ("paused-just-started", &["(granted)", "(without)"], &[]),
+    ("paused-split-other-holds", &["StandBy", "(without)"], &[]),
+    ("paused-split-old", &["(granted)", "(paused-200)"], &[]),
+    ("paused-split-new", &["(without)", "(paused-200)"], &["(granted)"]),
+    ("paused-split-back-old", &["(paused-200)"], &["(paused-503)", "(without)", "(granted)"]),
+    ("paused-split-back-new", &["(paused-200)"], &["(paused-503)", "(without)", "(granted)"]),
+    ("just-started", &["Serve", "(without)"], &[]),
+    ("just-started-replica", &["StandBy"], &[]),
+    ("etcd-gone-demoted", &["Serve", "Fail", "StandBy"], &[]),
+    ("etcd-gone-replica", &["StandBy"], &[]),
+    ("etcd-back-demoted", &["StandBy", "Serve"], &[]),
+    ("overtaken", &["Serve", "(without)"], &["Fail", "StandBy"]),
+];
+
+/// In a pause without its store Patroni 2.0 goes by what it has read last, and its body does not tell.
+const TELLS_OF_THE_STORE: &str = "2.1";
+
+#[test]
+fn the_moments_of_the_leader_lock() {
+    for (version, sections) in recorded() {
+        let is_old = &*version < TELLS_OF_THE_STORE;
+        for (moment, must, may) in MOMENTS {
+            let answers: Vec<_> = sections
+                .iter()
+                .filter(|section| section.node == moment && section.endpoint == "/primary")
+                .map(replay)
+                .collect();
+            // 1.6.5 was not recorded, and failsafe mode came with 3.0.
+            let is_there = !is_old || !moment.starts_with("paused-") && version != "1.6.5";
+            if !is_there || &*version < "3" && moment.starts_with("failsafe") {
+                continue;
+            }
+            for word in must {
+                assert!(answers.contains(word), "{version} {moment}: no {word} in {answers:?}");
+            }
+            for word in &answers {
+                assert!(must.contains(word) || may.contains(word), "{version} {moment}: {word} in {answers:?}");
+            }
+        }
+    }
+}
+
+/// What HAProxy is told in the course of several moments, one after the other: each new word. In those in brackets Patroni is
+/// killed after its first answer, which is also its last one.
+fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
+    let ms = Duration::from_millis;
+    let limits = Limits { deadline: ms(200), max_age: ms(100), grace: ms(5000) };
+    let mut memory = Memory::new(limits);
+    let mut now = Instant::now();
+    let (mut all, mut words) = (Vec::new(), Vec::new());
+    for moment in moments {
+        let (name, is_killed) = match moment.strip_prefix('(') {
+            Some(name) => (name.trim_end_matches(')'), true),
+            None => (*moment, false),
+        };
+        let in_moment = |section: &&Section| section.node == name && section.endpoint == "/primary";
+        let mut answers: Vec<_> = sections.iter().filter(in_moment).map(judged).collect();
+        if is_killed {
+            answers.insert(1, Judgement::silence("patroni: connection refused".into()));
+            answers.push(answers[0].clone());
+        }
+        all.extend(answers);
+    }
+    // It stays with the last one.
+    all.extend(all.last().cloned());
+    for judgement in all {
+        now += ms(100);
+        let judgement = memory.learn(now, now, judgement);
+        if !memory.is_unconfirmed() {
+            words.push(memory.verdict(now, &judgement).word());
+        }
+    }
+    words.dedup();
+    words
+}
+
+#[test]
+fn who_had_the_lock_goes_on_through_all_of_them() {
+    for (version, sections) in recorded().into_iter().filter(|(version, _)| &**version >= TELLS_OF_THE_STORE) {
+        let goes_on: [&[&str]; 5] = [
+            &["key-deleted", "primary"],
+            &["failsafe", "failsafe-back", "failsafe-back-restarted"],
+            &["paused", "paused-cut-off", "paused-back", "paused-back-restarted", "(paused-just-started)"],
+            &["(just-started)"],
+            &["paused", "paused-split-old"],
+        ];
+        for moments in goes_on {
+            // Patroni 2 has no failsafe mode.
+            let words = told(&sections, &[&["primary"], moments].concat());
+            assert_eq!(words, ["serve"], "{version} {moments:?}");
+        }
+        let stays_out = ["paused-split-other-holds", "paused-split-new"];
+        assert_eq!(told(&sections, &stays_out), ["standby"], "{version}");
+        // Then chance decides which of the two has the key. No word but the last one is another.
+        let has_key = |node: &str| {
+            let back = format!("unpaused-split-{node}");
+            sections.iter().any(|section| section.node == back && replay(section) == "Serve")
+        };
+        assert_ne!(has_key("old"), has_key("new"), "{version}");
+        let old = told(&sections, &["paused", "paused-split-old", "paused-split-back-old"]);
+        assert_eq!(old, if has_key("old") { vec!["serve"] } else { vec!["serve", "standby"] }, "{version}");
+        let new = told(&sections, &[stays_out[0], stays_out[1], "paused-split-back-new"]);
+        assert_eq!(new, if has_key("new") { vec!["standby", "serve"] } else { vec!["standby"] }, "{version}");
+        assert_eq!(told(&sections, &["etcd-gone-demoted"]), ["serve", "fail", "standby"], "{version}");
+        let overtaken = told(&sections, &["overtaken"]);
+        assert!(overtaken[0] == "serve" && !overtaken[1..].contains(&"serve"), "{version}: {overtaken:?}");
     }
 }

@@ -105,6 +105,9 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
             serve(&nobody_in_pause.replace("primary", "standby leader")),
             UNLOCKED_IN_PAUSE,
         ),
+        ("/primary", 200, "running primary", known_in_pause(), serve("primary, paused"), GrantedInPause),
+        ("/primary", 503, "running primary", known_in_pause(), without.clone(), WithoutLock),
+        ("/replica", 200, "running replica", known_in_pause(), serve("replica, paused"), NO_MATTER),
         ("/read-only", 503, "running primary", unlocked(), stand_by(nobody), UNLOCKED),
         ("/read-only", 200, "running primary", paused(), serve(nobody_in_pause), UNLOCKED_IN_PAUSE),
         // A look of more than two seconds ago says nothing of who has taken the lock since.

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub enum Behaviour {
     /// These bytes, then close.
     Send(Vec<u8>),
+    /// To each request the next of these, and the last of them to all that follow.
+    InTurn(Vec<Vec<u8>>),
     /// Nothing, until the behaviour changes.
     Hang,
     /// Close at once.
@@ -140,7 +142,13 @@ fn serve(state: &State, stream: TcpStream) -> Option<()> {
     thread::sleep(delay);
     let behaviour = state.behaviour.lock().unwrap();
     let hangs = |behaviour: &mut Option<Behaviour>| matches!(behaviour, Some(Behaviour::Hang) | None);
-    let behaviour = state.changed.wait_while(behaviour, hangs).unwrap().clone();
+    let mut current = state.changed.wait_while(behaviour, hangs).unwrap();
+    let behaviour = match &mut *current {
+        Some(Behaviour::InTurn(answers)) if answers.len() > 1 => Some(Behaviour::Send(answers.remove(0))),
+        Some(Behaviour::InTurn(answers)) => answers.first().cloned().map(Behaviour::Send),
+        behaviour => behaviour.clone(),
+    };
+    drop(current);
     // Before the bytes, so that whoever has the whole answer finds the count right.
     state.in_flight.fetch_sub(1, Ordering::SeqCst);
     match behaviour {

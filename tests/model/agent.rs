@@ -12,7 +12,7 @@ use patroni_check::view::{Limits, View};
 
 use super::Ms;
 use super::haproxy::Check;
-use super::patroni::Says;
+use super::rest_api::Says;
 
 pub const DEADLINE: Ms = 200;
 pub const MAX_AGE: Ms = 100;

@@ -8,8 +8,10 @@ use super::{LEADER, Ms, NODES};
 /// A fault, with whom it befalls and for how long (ms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody reaches the store.
-    StoreAway(Ms),
+    /// The store is stopped in mid-word; Patroni's cache does not notice at once.
+    StoreFrozen(Ms),
+    /// The store is not there.
+    StoreDown(Ms),
     KeyDeleted,
     StoreCut(usize, Ms),
     /// What a node asks of the store is done, but it does not hear that.
@@ -41,7 +43,7 @@ impl fmt::Display for Fault {
 pub fn all() -> Vec<Fault> {
     use Fault::*;
     let other = LEADER + 1;
-    let mut all = vec![KeyDeleted, StoreAway(1500), StoreAway(12_000), StoreAway(30_000)];
+    let mut all = vec![KeyDeleted, StoreFrozen(1500), StoreDown(12_000), StoreFrozen(30_000)];
     all.extend([Pause(true), Pause(false), PromotedByHand(other), Switchover(other)]);
     all.extend([MembersCut(LEADER, other, 30_000), MembersCut(other, other + 1, 30_000)]);
     for node in [LEADER, other] {
@@ -67,8 +69,8 @@ pub fn few() -> Vec<Fault> {
     let other = LEADER + 1;
     vec![
         KeyDeleted,
-        StoreAway(1500),
-        StoreAway(30_000),
+        StoreFrozen(1500),
+        StoreDown(30_000),
         StoreCut(LEADER, 30_000),
         StoreDeaf(LEADER, 5000),
         Isolated(LEADER, 30_000),
@@ -97,7 +99,11 @@ impl Fault {
         let until = |duration: Ms| world.now + duration;
         let later = |end: &mut Ms, new: Ms| *end = (*end).max(new);
         match self {
-            Fault::StoreAway(duration) => world.store.away_until = until(duration),
+            Fault::StoreFrozen(duration) => world.store.away_until = until(duration),
+            Fault::StoreDown(duration) => {
+                world.store.away_until = until(duration);
+                world.store.down_until = world.store.away_until;
+            }
             Fault::KeyDeleted => world.store.give_up(world.now),
             Fault::StoreCut(node, duration) => world.store.cut_until[node] = until(duration),
             Fault::StoreDeaf(node, duration) => world.store.deaf_until[node] = until(duration),
@@ -124,8 +130,9 @@ impl Fault {
             Fault::PatroniKilled(node, duration) => {
                 let until = until(duration);
                 world.patronis[node].kill(until);
+                world.patronis[node].frozen_until = world.host_frozen_until[node];
             }
-            Fault::PostgresCrashed(node) => world.patronis[node].crash_postgres(),
+            Fault::PostgresCrashed(node) => world.patronis[node].postgres.crash(),
             Fault::AnswersSlow(node, latency) => {
                 let until = until(10_000);
                 let trouble = &mut world.troubles[node];
@@ -134,7 +141,7 @@ impl Fault {
             Fault::AnswersLost(node, duration) => world.troubles[node].lost_until = until(duration),
             Fault::AgentRestarted(node) => world.restart_agent(node),
             Fault::Pause(pause) => world.store.pause = pause,
-            Fault::PromotedByHand(node) => world.patronis[node].promote_by_hand(),
+            Fault::PromotedByHand(node) => world.patronis[node].promote_postgres_by_hand(),
             Fault::Switchover(node) => {
                 world.store.candidate = Some(node);
                 let now = world.now;

@@ -51,6 +51,8 @@ pub struct Node {
     pub last_line: String,
     /// The observation that was delivered last and granted the lock, or told of a paused cluster that nobody leads.
     grant_began: Option<Ms>,
+    /// When the request of the observation began that missed the lock last.
+    missed_began: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
     /// Its agent has seen who has the lock since it was started.
@@ -102,10 +104,10 @@ impl Invariants {
             node.fit_since = since(is_fit, node.fit_since);
             node.was_replica = says.state == "running" && says.role == "replica";
             let had_it_last = store.leader.is_none() && store.last_holder == number;
-            let has_right = store.leader == Some(number)
+            let has_right = store.leader == Some(number) && store.answers(number, now)
                 || had_it_last && (store.pause || now < store.vacant_since + GRACE)
                 || says.claims_lock();
-            node.right_since = since(has_right && patroni.is_running_primary(), node.right_since);
+            node.right_since = since(has_right && patroni.postgres.is_running_primary(), node.right_since);
         }
     }
 
@@ -117,6 +119,9 @@ impl Invariants {
         (node.answered_at, node.answered_began) = (Some(now), began);
         let is_untold = says.unlocked && (says.status == 503 || says.pause);
         node.knows |= !is_untold || !says.is_primary();
+        if says.is_primary() && says.status == 503 && !says.pause {
+            node.missed_began = Some(began);
+        }
         if says.is_primary() && (says.status == 200 || says.pause && says.unlocked) {
             (node.grant_began, node.heard_silence) = (Some(began), false);
             node.lease_end = (says.status == 200).then(|| patroni.lease_end()).or(node.lease_end);
@@ -154,9 +159,12 @@ impl Invariants {
         // Patroni has not been able to look at the store, and says so.
         let is_blind =
             says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
+        // A lock that was missed before a silence is not believed in for long.
+        let is_missed =
+            node.missed_began.is_some_and(|began| began >= node.grant_began.unwrap_or(0) && now >= began + 2000);
         // Patroni was started anew, and the agent, which was stopped as well, did not hear its silence.
         let is_unheard = node.grant_began.is_some_and(|began| began < patroni.started_at) && !node.heard_silence;
-        if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard {
+        if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard && !is_missed {
             return broken(Kind::CalledAway, "has the lock, or lost it to nobody just now");
         }
         Ok(())
@@ -169,13 +177,15 @@ impl Invariants {
         let (node, says) = (&self.nodes[number], patroni.says(now));
         let goes_on_in_pause = says.pause && says.unlocked && patroni.had_lock;
         // Patroni needs a moment to notice, and its next answer to come.
-        let has_noticed = |at: Ms| node.answered_began >= at + 200;
+        let has_noticed = |at: Ms| node.answered_began >= at + 200 && now > node.answered_began + 2000 + INTERVAL;
         let is_unheard = node.answered_at.is_none_or(|at| now > at + AGENT_INTER + DEADLINE);
         let is_given_up = store.given_up.is_some_and(|at| !has_noticed(at));
         // The grace is for leases that outlive it. One that Patroni could not renew for long may not.
         let is_lease_over = node.lease_end.is_some_and(|end| now > end);
         let lost_in_silence = is_unheard && (is_given_up || is_lease_over);
-        says.claims_lock() || goes_on_in_pause || lost_in_silence
+        // Patroni was started anew meanwhile, and may not have looked at its lock yet.
+        let is_new = store.given_up.is_some() && patroni.started_at > 0 && now < patroni.started_at + 2000 + INTERVAL;
+        says.claims_lock() || goes_on_in_pause || lost_in_silence || is_new
     }
 
     /// What the HAProxies make of it.
@@ -185,6 +195,7 @@ impl Invariants {
         servers: &[Vec<Server>],
         (store, patronis): (&Store, &[Patroni]),
         is_frozen: [bool; NODES],
+        latency: Ms,
     ) -> Result<(), Violation> {
         self.both_up_since.resize(servers.len(), Default::default());
         for (haproxy, servers) in servers.iter().enumerate() {
@@ -204,7 +215,7 @@ impl Invariants {
                     let began = if claim(a) && claim(b) { now } else { since.unwrap_or(now) };
                     self.both_up_since[haproxy][a][b] = Some(began);
                     self.longest_double = self.longest_double.max(now - began);
-                    if now - began > INTERVAL {
+                    if now - began > INTERVAL + latency {
                         let what = format!("HAProxy {haproxy} has nodes {a} and {b} for {} ms", now - began);
                         return Err(Violation { at: now, kind: Kind::TwoReady, what });
                     }

@@ -1,6 +1,7 @@
-//! A Patroni and its Postgres. The REST answer is `api.py`, `do_GET` and `get_postgresql_status`; the loop is `ha.py`,
-//! `_run_cycle`, as far as it concerns the lock.
+//! A Patroni: its loop (`ha.py`, `_run_cycle`), as far as it concerns the lock, and what it knows when it is asked.
 
+use super::postgres::{Done, Postgres, State};
+use super::rest_api::Says;
 use super::store::Store;
 use super::{EPOCH, Ms, Settings};
 
@@ -8,72 +9,12 @@ use super::{EPOCH, Ms, Settings};
 const ROUND_TRIP: Ms = 20;
 /// `fetch_node_status`: a member that does not answer is waited for so long.
 const MEMBER_TIMEOUT: Ms = 2000;
-const PROMOTION: Ms = 400;
-const STOP: Ms = 500;
-const START: Ms = 500;
 /// Between the start of the REST API and the first round of the loop.
 const FIRST_ROUND: Ms = 100;
+/// For so long a store that is away is read from the cache (`dcs/etcd3.py`, `KVCache`).
+const CACHED: Ms = 2000;
 /// `ensure_dcs_access`: nothing is answered before the store was read.
 const DCS_ACCESS: Ms = 5000;
-
-/// What Patroni answers to `GET /primary`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Says {
-    pub status: u16,
-    pub state: &'static str,
-    pub role: &'static str,
-    pub timeline: u32,
-    pub pause: bool,
-    pub unlocked: bool,
-    pub failsafe: bool,
-    /// When Patroni read the store last, and when it sent this: seconds of Unix time.
-    pub last_seen: u64,
-    pub date: u64,
-}
-
-impl Says {
-    /// Whether Patroni itself says that it holds the lock. Of a paused cluster that nobody leads it says the role only.
-    pub fn claims_lock(&self) -> bool {
-        self.status == 200 && !(self.pause && self.unlocked)
-    }
-
-    /// Whether Postgres takes writes, as far as Patroni knows.
-    pub fn is_primary(&self) -> bool {
-        self.state == "running" && self.role == "primary"
-    }
-
-    pub fn body(&self) -> String {
-        let Says { state, role, timeline, last_seen, .. } = self;
-        let mut body = format!(r#"{{"state": "{state}", "role": "{role}", "timeline": {timeline}"#);
-        for (flag, name) in
-            [(self.pause, "pause"), (self.unlocked, "cluster_unlocked"), (self.failsafe, "failsafe_mode_is_active")]
-        {
-            if flag {
-                body += &format!(r#", "{name}": true"#);
-            }
-        }
-        body + &format!(r#", "dcs_last_seen": {last_seen}, "patroni": {{"version": "4.1.5"}}}}"#)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Postgres {
-    Running,
-    /// Dead, and Patroni has not noticed.
-    Crashed,
-    Stopping,
-    Starting,
-    Stopped,
-}
-
-/// What is done to Postgres, and until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Job {
-    Promote(Ms),
-    /// With the key released afterwards or not.
-    Demote(Ms, bool),
-    Start(Ms),
-}
 
 /// Where the loop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +24,7 @@ enum Step {
     Race(Ms, bool),
     Acquire(Ms),
     Update(Ms),
+    /// The others' consent. Without it, and where nobody is asked, what comes is the end of being the primary.
     Failsafe(Ms, bool),
 }
 
@@ -109,9 +51,6 @@ pub struct Patroni {
     node: usize,
     settings: Settings,
     pub postgres: Postgres,
-    pub primary: bool,
-    pub timeline: u32,
-    job: Option<Job>,
     step: Step,
     round_began: Ms,
     watched: u64,
@@ -121,6 +60,8 @@ pub struct Patroni {
     cluster: Option<Option<usize>>,
     cluster_until: Ms,
     last_seen: u64,
+    /// What the store told without being asked, and when.
+    cache: (Option<usize>, bool, u64, Ms),
     /// `ha.cluster.leader`
     leader: Option<usize>,
     pause: bool,
@@ -145,10 +86,7 @@ impl Patroni {
         Patroni {
             node,
             settings,
-            postgres: Postgres::Running,
-            primary: is_leader,
-            timeline: 1,
-            job: None,
+            postgres: Postgres::new(is_leader),
             step: Step::Sleep(first),
             round_began: 0,
             watched: 1,
@@ -156,6 +94,7 @@ impl Patroni {
             cluster: Some(Some(leader)),
             cluster_until: settings.ttl,
             last_seen: EPOCH,
+            cache: (Some(leader), settings.pause, 1, 0),
             leader: Some(leader),
             pause: settings.pause,
             had_lock: is_leader,
@@ -184,39 +123,27 @@ impl Patroni {
 
     pub fn kill(&mut self, until: Ms) {
         (self.dead_until, self.api_since) = (until, Ms::MAX);
-        self.frozen_until = 0;
     }
 
-    pub fn crash_postgres(&mut self) {
-        if self.postgres == Postgres::Running {
-            (self.postgres, self.job) = (Postgres::Crashed, None);
-        }
-    }
-
-    /// Promoted by an operator, past Patroni.
-    pub fn promote_by_hand(&mut self) {
-        if self.postgres == Postgres::Running && !self.primary && self.pause {
-            self.primary = true;
-            self.timeline += 1;
+    /// An operator promotes Postgres past Patroni, which only a pause allows.
+    pub fn promote_postgres_by_hand(&mut self) {
+        if self.pause {
+            self.postgres.promote_by_hand();
         }
     }
 
     /// `POST /switchover`, on the leader.
     pub fn switch_over(&mut self, now: Ms) {
-        if self.is_running_primary() && self.job.is_none() && self.leader == Some(self.node) {
-            self.demote(now, true);
+        if self.postgres.is_running_primary() && !self.postgres.is_busy() && self.leader == Some(self.node) {
+            self.postgres.demote(now, true);
         }
-    }
-
-    pub fn is_running_primary(&self) -> bool {
-        self.postgres == Postgres::Running && self.primary
     }
 
     pub fn seen_by_others(&self, now: Ms) -> Peer {
         match () {
             () if self.is_frozen(now) => Peer::Silent,
             () if !self.listens(now) => Peer::Refuses,
-            () if self.is_running_primary() => Peer::Primary,
+            () if self.postgres.is_running_primary() => Peer::Primary,
             () => Peer::Replica,
         }
     }
@@ -224,24 +151,25 @@ impl Patroni {
     /// `do_GET`
     pub fn says(&self, now: Ms) -> Says {
         let cluster = self.cluster.filter(|_| now < self.cluster_until);
-        let state = match self.postgres {
-            Postgres::Running => "running",
-            Postgres::Crashed => "unknown",
-            Postgres::Stopping => "stopping",
-            Postgres::Starting => "starting",
-            Postgres::Stopped => "stopped",
-        };
-        let role = match (self.primary, self.postgres) {
+        let Postgres { state, is_primary, timeline, .. } = self.postgres;
+        let role = match (is_primary, state) {
             (true, _) => "primary",
-            (false, Postgres::Stopped) => "demoted",
+            (false, State::Stopped) => "demoted",
             (false, _) => "replica",
         };
-        let is_granted = if cluster.is_none() && self.pause { self.primary } else { self.expiry > now };
+        let state = match state {
+            State::Running => "running",
+            State::Crashed => "unknown",
+            State::Stopping => "stopping",
+            State::Starting => "starting",
+            State::Stopped => "stopped",
+        };
+        let is_granted = if cluster.is_none() && self.pause { is_primary } else { self.expiry > now };
         Says {
             status: if is_granted { 200 } else { 503 },
             state,
             role,
-            timeline: self.timeline,
+            timeline,
             pause: self.pause,
             unlocked: cluster.is_none_or(|leader| leader.is_none()),
             failsafe: self.failsafe_is_active(now),
@@ -279,8 +207,11 @@ impl Patroni {
         if now < self.api_since {
             return Act::None;
         }
-        self.go_on_with_job(now, store);
+        self.go_on_with_postgres(now, store);
         let is_answered = store.answers(self.node, now);
+        if is_answered {
+            self.hear(now, store);
+        }
         let has_answer = |since: Ms| now >= since + ROUND_TRIP && is_answered;
         let retry_timeout = self.settings.retry_timeout;
         let is_given_up = |since: Ms| now >= since + retry_timeout;
@@ -291,7 +222,11 @@ impl Patroni {
                     (self.round_began, self.step) = (now, Step::Load(now));
                 }
             }
-            Step::Load(since) if has_answer(since) => return self.loaded(now, store),
+            Step::Load(since)
+                if now >= since + ROUND_TRIP && now < self.cache.3 + CACHED && now >= store.down_until =>
+            {
+                return self.loaded(now, store);
+            }
             Step::Load(since) if is_given_up(since) => {
                 // `get_cluster` forgets what it knew.
                 self.cluster = None;
@@ -320,7 +255,7 @@ impl Patroni {
                     (self.failsafe_update, self.failsafe_leader) = (Some(now), None);
                 } else {
                     self.failsafe_update = None;
-                    self.demote(now, false);
+                    self.postgres.demote(now, false);
                 }
                 self.sleep(now);
             }
@@ -335,32 +270,35 @@ impl Patroni {
             self.dead_until = now + DCS_ACCESS;
             return;
         }
-        let Patroni { node, settings, postgres, primary, timeline, .. } = *self;
-        let job = (postgres == Postgres::Starting || postgres == Postgres::Stopping).then_some(Job::Start(now + START));
+        let mut postgres = self.postgres.clone();
+        postgres.patroni_restarted(now);
         *self = Patroni {
             postgres,
-            primary,
-            timeline,
-            job,
             step: Step::Sleep(now + ROUND_TRIP + FIRST_ROUND),
             watched: store.version,
             expiry: 0,
             pause: store.pause,
             api_since: now + ROUND_TRIP,
+            cache: (store.leader, store.pause, store.version, now),
             had_lock: self.had_lock,
             started_at: now,
-            ..Patroni::new(node, node, settings)
+            ..Patroni::new(self.node, self.node, self.settings)
         };
-        self.read(now, store);
+        self.read(now);
     }
 
-    fn read(&mut self, now: Ms, store: &Store) {
-        (self.cluster, self.cluster_until) = (Some(store.leader), now + self.settings.ttl);
+    /// The watched store tells of its changes.
+    fn hear(&mut self, now: Ms, store: &Store) {
+        self.cache = (store.leader, store.pause, store.version, now);
+    }
+
+    fn read(&mut self, now: Ms) {
+        let (leader, pause, version, _) = self.cache;
+        (self.cluster, self.cluster_until) = (Some(leader), now + self.settings.ttl);
         self.last_seen = EPOCH + now / 1000;
-        self.watched = store.version;
-        self.pause = store.pause;
-        self.leader = store.leader;
-        if let Some(leader) = store.leader {
+        self.watched = version;
+        (self.pause, self.leader) = (pause, leader);
+        if let Some(leader) = leader {
             self.had_lock = leader == self.node;
         }
         if self.leader.is_none() && self.settings.failsafe && self.failsafe_is_active(now) {
@@ -369,36 +307,37 @@ impl Patroni {
     }
 
     fn loaded(&mut self, now: Ms, store: &mut Store) -> Act {
-        self.read(now, store);
+        self.read(now);
         let has_lock = self.leader == Some(self.node);
         if !has_lock {
             self.expiry = 0;
         }
-        match self.postgres {
-            Postgres::Crashed | Postgres::Stopped if self.pause => {
-                self.postgres = Postgres::Stopped;
+        match () {
+            () if self.postgres.is_dead() && self.pause => {
+                self.postgres.state = State::Stopped;
                 if has_lock {
                     self.delete_key(now, store);
                 }
                 self.sleep(now);
             }
-            Postgres::Crashed | Postgres::Stopped if self.job.is_none() => {
-                self.primary &= has_lock;
-                (self.postgres, self.job) = (Postgres::Starting, Some(Job::Start(now + START)));
-                self.step = if has_lock { Step::Update(now) } else { Step::Sleep(now + START + ROUND_TRIP) };
+            () if self.postgres.is_dead() && !self.postgres.is_busy() => {
+                self.postgres.is_primary &= has_lock;
+                self.postgres.start(now);
+                self.step = if has_lock { Step::Update(now) } else { self.next_round(now) };
             }
-            _ if self.job.is_some() => self.step = if has_lock { Step::Update(now) } else { self.next_round(now) },
-            _ if self.leader.is_none() => return self.nobody_leads(now, store),
-            _ if has_lock && self.pause && !self.primary => {
+            () if self.postgres.is_busy() => {
+                self.step = if has_lock { Step::Update(now) } else { self.next_round(now) };
+            }
+            () if self.leader.is_none() => return self.nobody_leads(now, store),
+            () if has_lock && self.pause && !self.postgres.is_primary => {
                 self.delete_key(now, store);
                 self.sleep(now);
             }
-            _ if has_lock => self.step = Step::Update(now),
-            _ => {
-                if self.primary && !self.pause {
-                    self.demote(now, false);
-                } else if !self.primary {
-                    self.timeline = store.timeline;
+            () if has_lock => self.step = Step::Update(now),
+            () if self.postgres.is_primary && !self.pause => self.step = Step::Failsafe(now + ROUND_TRIP, false),
+            () => {
+                if !self.postgres.is_primary {
+                    self.postgres.timeline = store.timeline;
                 }
                 self.sleep(now);
             }
@@ -408,17 +347,17 @@ impl Patroni {
 
     /// `process_unhealthy_cluster`
     fn nobody_leads(&mut self, now: Ms, store: &Store) -> Act {
-        if self.primary {
-            if self.pause || self.timeline >= store.timeline {
+        if self.postgres.is_primary {
+            if self.pause || self.postgres.timeline >= store.timeline {
                 self.step = Step::Acquire(now);
             } else {
-                self.demote(now, false);
+                self.postgres.demote(now, false);
                 self.sleep(now);
             }
             return Act::None;
         }
         let is_meant = store.candidate.is_none_or(|candidate| candidate == self.node);
-        if self.pause || !is_meant || self.timeline < store.timeline {
+        if self.pause || !is_meant || self.postgres.timeline < store.timeline {
             self.sleep(now);
             return Act::None;
         }
@@ -430,30 +369,28 @@ impl Patroni {
         self.expiry = if is_held { now + self.settings.ttl } else { 0 };
         self.had_lock = is_held;
         if took {
-            self.read(now, store);
+            self.hear(now, store);
+            self.read(now);
         }
-        let is_free = self.job.is_none() && self.postgres == Postgres::Running;
-        if is_held && is_free && !self.primary {
-            self.job = Some(Job::Promote(now + PROMOTION));
-        } else if !is_held && is_free && self.primary && !self.pause {
-            self.demote(now, false);
+        let is_free = !self.postgres.is_busy() && self.postgres.state == State::Running;
+        if is_held && is_free && !self.postgres.is_primary {
+            self.postgres.promote(now);
+        } else if !is_held && is_free && self.postgres.is_primary && !self.pause {
+            self.postgres.demote(now, false);
         }
         self.sleep(now);
     }
 
     fn dcs_error(&mut self, now: Ms) -> Act {
-        if !self.pause && self.is_running_primary() && self.job.is_none() {
+        if !self.pause && self.postgres.is_running_primary() && !self.postgres.is_busy() {
             if self.settings.failsafe {
                 return Act::Failsafe;
             }
-            self.demote(now, false);
+            self.step = Step::Failsafe(now + ROUND_TRIP, false);
+        } else {
+            self.step = self.next_round(now);
         }
-        self.step = self.next_round(now);
         Act::None
-    }
-
-    fn demote(&mut self, now: Ms, release: bool) {
-        (self.postgres, self.job) = (Postgres::Stopping, Some(Job::Demote(now + STOP, release)));
     }
 
     /// `_delete_leader`
@@ -465,25 +402,16 @@ impl Patroni {
         }
     }
 
-    fn go_on_with_job(&mut self, now: Ms, store: &mut Store) {
-        match self.job {
-            Some(Job::Promote(end)) if now >= end => {
-                (self.primary, self.job) = (true, None);
-                self.timeline += 1;
-                store.timeline = store.timeline.max(self.timeline);
-            }
-            Some(Job::Demote(end, release)) if now >= end => {
-                (self.primary, self.postgres) = (false, Postgres::Stopped);
+    fn go_on_with_postgres(&mut self, now: Ms, store: &mut Store) {
+        match self.postgres.step(now) {
+            Some(Done::Promoted) => store.timeline = store.timeline.max(self.postgres.timeline),
+            Some(Done::Demoted { release }) => {
                 self.expiry = 0;
                 if release {
                     self.delete_key(now, store);
-                    self.job = Some(Job::Start(now + 2000 + START));
-                } else {
-                    (self.postgres, self.job) = (Postgres::Starting, Some(Job::Start(now + START)));
                 }
             }
-            Some(Job::Start(end)) if now >= end => (self.postgres, self.job) = (Postgres::Running, None),
-            _ => {}
+            None => {}
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Store {
     pub candidate: Option<usize>,
     /// Not to be reached by anybody until then, by one node until then; answers to it are lost until then.
     pub away_until: Ms,
+    /// And connections to it are refused.
+    pub down_until: Ms,
     pub cut_until: [Ms; NODES],
     pub deaf_until: [Ms; NODES],
 }
@@ -39,6 +41,7 @@ impl Store {
             timeline: 1,
             candidate: None,
             away_until: 0,
+            down_until: 0,
             cut_until: [0; NODES],
             deaf_until: [0; NODES],
         }

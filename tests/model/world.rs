@@ -3,7 +3,8 @@
 use super::agent::{Agent, Outcome, Reply, Rule};
 use super::haproxy::Server;
 use super::invariants::{Invariants, Violation};
-use super::patroni::{Act, Patroni, Peer, Says};
+use super::patroni::{Act, Patroni, Peer};
+use super::rest_api::Says;
 use super::store::Store;
 use super::{HAPROXIES, LEADER, Ms, NODES, STEP, Settings};
 
@@ -94,13 +95,15 @@ impl World {
             }
         }
         let is_frozen = std::array::from_fn(|node| self.is_host_frozen(node));
-        self.invariants.compare(self.now, &self.servers, (&self.store, &self.patronis), is_frozen)
+        let latency = self.troubles.iter().map(|trouble| trouble.latency).max().unwrap_or_default();
+        self.invariants.compare(self.now, &self.servers, (&self.store, &self.patronis), is_frozen, latency)
     }
 
     /// Whether Patroni answers at once, and the agent asks.
     fn is_calm(&self, node: usize) -> bool {
         let (patroni, trouble) = (&self.patronis[node], self.troubles[node]);
         patroni.listens(self.now)
+            && !self.is_host_frozen(node)
             && !patroni.is_frozen(self.now)
             && self.now >= trouble.slow_until.max(trouble.lost_until)
             && self.requests[node].as_ref().is_none_or(|request| self.now <= request.began + 3 * STEP)
@@ -186,15 +189,12 @@ impl World {
             Some(Outcome::Nothing)
         } else {
             let says = patroni.says(now);
-            let Some(body) = &request.body else {
+            let Some(body) = request.body.clone() else {
                 request.body = Some(says);
                 return None;
             };
             let latency = if now < trouble.slow_until { trouble.latency } else { 0 };
-            let (due, _) = request.answer.get_or_insert((
-                now + latency,
-                Says { status: says.status, last_seen: says.last_seen, date: says.date, ..body.clone() },
-            ));
+            let (due, _) = request.answer.get_or_insert_with(|| (now + latency, body.torn(&says)));
             (now >= *due).then(|| request.answer.take().map(|(_, says)| Outcome::Said(says)))?
         };
         let outcome = outcome?;
