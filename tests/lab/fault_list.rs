@@ -31,7 +31,7 @@ pub struct Goals {
     pub two_ready_ms: Option<u64>,
     /// None where it can't be helped: Patroni itself learns it late, or nobody on the host can say anything.
     pub ready_though_not_fit_ms: Option<u64>,
-    /// Whether the primary is one that goes on. If it stays the primary, none of its sessions may be cut.
+    /// Whether the primary is one that goes on. If it stays the primary, it is always READY and none of its sessions is cut.
     pub primary_goes_on: bool,
 }
 

@@ -10,10 +10,13 @@ impl Goals {
     /// As they stand in the report, and which of them a result misses.
     pub fn judge(&self, result: &mut Value) {
         let stayed = result["primary before"] == result["primary after"];
+        let goes_on = (self.primary_goes_on && stayed).then_some(0);
+        let writes = result["endpoint"] == Traffic::Writes.endpoint();
         let most = [
             ("two READY ms", "patroni-check", self.two_ready_ms),
             ("READY though not fit ms", "patroni-check", self.ready_though_not_fit_ms),
-            ("sessions cut", "recommended", (self.primary_goes_on && stayed).then_some(0)),
+            ("leader fit and not READY ms", "patroni-check", goes_on.filter(|_| writes)),
+            ("sessions cut", "recommended", goes_on),
         ];
         let mut goals = serde_json::Map::new();
         let mut missed = Vec::new();
