@@ -18,6 +18,17 @@ enum Restart {
     Until(Instant),
 }
 
+/// The lock was here, and Patroni misses it.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    since: Instant,
+    in_pause: bool,
+    /// When Patroni had looked at the store by its first such answer, in seconds of Unix time.
+    looked: Option<u64>,
+    /// Nobody had it at some time since, or Patroni was silent, and somebody may have taken it.
+    was_free: bool,
+}
+
 /// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it grants nothing of its own.
 #[derive(Debug)]
 pub struct Memory {
@@ -26,9 +37,8 @@ pub struct Memory {
     conclusive: Option<(Instant, Verdict)>,
     /// Whether Patroni granted the endpoint to this node when it last knew who holds the lock.
     granted: Option<(Instant, bool)>,
+    missed: Option<Missed>,
     restart: Restart,
-    /// Since when Patroni has missed the lock, and said nothing conclusive.
-    missed: Option<Instant>,
     /// The newest answer may be torn, and contradicts what was known: to be asked once more.
     unconfirmed: bool,
     /// Patroni was silent for longer than the grace, and nothing conclusive has come since.
@@ -42,8 +52,8 @@ impl Memory {
             limits,
             conclusive: None,
             granted: None,
-            restart: Restart::No,
             missed: None,
+            restart: Restart::No,
             unconfirmed: false,
             doubt: false,
         }
@@ -51,12 +61,10 @@ impl Memory {
 
     /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
     pub fn learn(&mut self, now: Instant, began: Instant, judgement: Judgement) -> Judgement {
+        self.note_restart(began, judgement.evidence);
+        self.note_missed(began, judgement.evidence);
         let mut judgement = self.settle(began, judgement);
-        if matches!(judgement.evidence, Evidence::Unlocked { .. }) || self.unconfirmed {
-            self.missed.get_or_insert(began);
-        }
         if let Evidence::Conclusive { granted } = judgement.evidence {
-            self.missed = None;
             let was_in_doubt = self.doubt;
             // A late answer is as old as the silence.
             self.doubt = was_in_doubt && self.is_late(now, began);
@@ -81,45 +89,76 @@ impl Memory {
         self.unconfirmed
     }
 
-    /// Makes an observation conclusive where memory settles what it leaves open.
-    fn settle(&mut self, began: Instant, judgement: Judgement) -> Judgement {
-        let Judgement { verdict, evidence } = judgement;
-        let before = self.granted.map(|(_, granted)| granted);
+    fn note_restart(&mut self, began: Instant, evidence: Evidence) {
         self.restart = match (evidence, self.restart) {
             (Evidence::Silence, _) => Restart::Silent,
-            (Evidence::WithoutLock, Restart::Silent) => Restart::Until(began + FIRST_ROUND),
-            (Evidence::WithoutLock, Restart::Until(end)) if began < end => Restart::Until(end),
+            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Silent) => {
+                Restart::Until(began + FIRST_ROUND)
+            }
+            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Until(end)) if began < end => {
+                Restart::Until(end)
+            }
             (Evidence::StateUnknown, restart) => restart,
             _ => Restart::No,
         };
-        let is_new = self.restart != Restart::No;
-        let contradicts = match evidence {
-            Evidence::WithoutLock => before == Some(true) && !is_new,
-            Evidence::GrantedInPause => before == Some(false),
-            _ => false,
+    }
+
+    fn note_missed(&mut self, began: Instant, evidence: Evidence) {
+        let (in_pause, looked, is_free) = match evidence {
+            Evidence::WithoutLock => (false, None, false),
+            Evidence::WithoutLockInPause { looked } => (true, looked, false),
+            Evidence::Unlocked { paused } => (paused, None, true),
+            Evidence::Silence | Evidence::StateUnknown => return,
+            Evidence::Conclusive { .. } | Evidence::GrantedInPause => {
+                self.missed = None;
+                return;
+            }
         };
-        self.unconfirmed = contradicts && !self.unconfirmed;
-        let why = || verdict.why().to_owned();
-        let settled = match evidence {
-            _ if self.unconfirmed => None,
-            Evidence::WithoutLock => (!is_new).then(|| (verdict.clone(), false)),
-            Evidence::GrantedInPause => Some((verdict.clone(), true)),
+        let (since, is_free) = (began, is_free || self.restart != Restart::No);
+        let missed = self.missed.get_or_insert(Missed { since, in_pause, looked, was_free: is_free });
+        missed.was_free |= is_free;
+        missed.in_pause &= in_pause;
+    }
+
+    /// Makes an observation conclusive where memory settles what it leaves open.
+    fn settle(&mut self, began: Instant, judgement: Judgement) -> Judgement {
+        let was_here = self.granted.map(|(_, granted)| granted);
+        let was_here_just_now = matches!(self.granted, Some((since, true)) if began < since + self.limits.grace);
+        let is_second = std::mem::take(&mut self.unconfirmed);
+        let is_granted = match judgement.evidence {
+            Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
+            Evidence::WithoutLockInPause { looked } if was_here_just_now && !self.was_free() => {
+                let before = self.missed.and_then(|missed| missed.looked);
+                looked.zip(before).map(|(looked, before)| looked <= before)
+            }
+            Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } => {
+                self.unconfirmed = was_here == Some(true) && !is_second;
+                (!self.unconfirmed).then_some(false)
+            }
+            Evidence::GrantedInPause => {
+                self.unconfirmed = was_here == Some(false) && !is_second;
+                (!self.unconfirmed).then_some(true)
+            }
             // Nobody takes the lock while the cluster is paused: who had it last goes on for as long as this lasts, and who
             // had it not stays out, whatever the status says. Each such observation counts anew, so that after an hour of it
             // a silence of Patroni has its grace as well.
-            Evidence::Unlocked { paused: true } => match (before, &verdict) {
-                (Some(true), _) | (None, Verdict::Serve(_)) => Some((Verdict::Serve(why()), true)),
-                (Some(false), _) => Some((Verdict::StandBy(why()), false)),
-                (None, _) => None,
-            },
+            Evidence::Unlocked { paused: true } => {
+                was_here.or(matches!(judgement.verdict, Verdict::Serve(_)).then_some(true))
+            }
             _ => None,
         };
-        match settled {
-            Some((verdict, granted)) => {
-                Judgement { verdict, evidence: Evidence::Conclusive { granted: Some(granted) } }
-            }
-            None => Judgement { verdict, evidence },
-        }
+        let why = || judgement.verdict.why().to_owned();
+        let verdict = match (is_granted, &judgement.verdict) {
+            (None, _) => return judgement,
+            (_, Verdict::Fail(_)) => judgement.verdict,
+            (Some(true), _) => Verdict::Serve(why()),
+            (Some(false), _) => Verdict::StandBy(why()),
+        };
+        Judgement { verdict, evidence: Evidence::Conclusive { granted: is_granted } }
+    }
+
+    fn was_free(&self) -> bool {
+        self.missed.is_some_and(|missed| missed.was_free)
     }
 
     /// What is to be said now of the newest observation. Where nothing was learnt the last conclusive verdict stands until
@@ -128,14 +167,15 @@ impl Memory {
     pub fn verdict(&mut self, now: Instant, judgement: &Judgement) -> Verdict {
         let stands = |since: Instant| now < since + self.limits.grace;
         let is_silence = judgement.evidence == Evidence::Silence;
-        let is_free = is_silence && self.missed.is_some_and(|since| now >= since + MEMBER_TIMEOUT);
+        let may_be_taken =
+            is_silence && self.missed.is_some_and(|missed| !missed.in_pause && now >= missed.since + MEMBER_TIMEOUT);
         match (judgement.evidence, &self.conclusive, self.granted) {
             (Evidence::Conclusive { .. }, ..) => judgement.verdict.clone(),
             (Evidence::Unlocked { .. }, _, Some((since, true))) if stands(since) => {
                 Verdict::Serve(judgement.verdict.why().to_owned())
             }
             (Evidence::Unlocked { .. }, ..) => judgement.verdict.clone(),
-            (_, Some((since, verdict)), _) if stands(*since) && !is_free => verdict.clone(),
+            (_, Some((since, verdict)), _) if stands(*since) && !may_be_taken => verdict.clone(),
             _ => {
                 self.doubt |= is_silence;
                 judgement.verdict.clone()
@@ -346,6 +386,42 @@ mod tests {
         assert_eq!(story.at(102, in_pause(serve())), stand_by());
         assert_eq!(story.confirmed(200, granted()), serve());
         assert_eq!(story.at(1000, in_pause(serve())), serve());
+    }
+
+    #[test]
+    fn in_a_pause_a_patroni_that_failed_to_renew_its_lock_goes_on_until_it_looks_again() {
+        let without = |looked| Judgement { verdict: stand_by(), evidence: Evidence::WithoutLockInPause { looked } };
+        let mut story = Story::new();
+        story.at(0, holds());
+        for second in 1..20 {
+            assert_eq!(story.at(second * 1000, without(Some(7))), serve());
+        }
+        assert_eq!(story.at(20_000, in_pause(serve())), serve());
+        assert_eq!(story.at(22_000, refused()), serve());
+        story.at(31_000, holds());
+        assert_eq!(story.at(31_100, without(Some(40))), serve());
+        assert_eq!(story.at(31_200, without(Some(41))), stand_by(), "it has looked again");
+        // Where another node may have taken it, as it was free, it is believed at the second time.
+        let mut story = Story::new();
+        story.at(0, holds());
+        story.at(100, in_pause(serve()));
+        assert_eq!(story.confirmed(200, without(Some(7))), stand_by());
+        // One that does not tell when it looked has the grace.
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.at(4900, without(None)), serve());
+        assert_eq!(story.at(5000, without(None)), stand_by());
+        let mut story = Story::new();
+        story.at(0, replica());
+        assert_eq!(story.at(100, without(Some(7))), stand_by());
+        let mut story = Story::new();
+        story.at(0, holds());
+        assert_eq!(story.confirmed(5000, without(Some(7))), stand_by(), "it may have looked meanwhile");
+        let mut story = Story::new();
+        story.at(0, holds());
+        story.at(100, refused());
+        assert_eq!(story.at(200, without(Some(7))), serve(), "just started");
+        assert_eq!(story.confirmed(2200, without(Some(7))), stand_by());
     }
 
     #[test]

@@ -51,6 +51,13 @@ pub enum Evidence {
     /// answer may be torn: the body is made up before the status (`do_GET`), and the key that was deleted in between is not
     /// yet missed in the body. So it is asked once more where the lock was here just now.
     WithoutLock,
+    /// The same of a primary in a paused cluster, where it goes on without the lock. Either another node has the lock, or Patroni
+    /// has just failed to renew its own (`ha.py`, `process_healthy_cluster`, "continue to run as primary"), as with an etcd
+    /// that shuts down. Then it does not look at the store again before it tells that nobody has it.
+    WithoutLockInPause {
+        /// When Patroni looked at the store last, in seconds of Unix time.
+        looked: Option<u64>,
+    },
     /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just failed to read the store
     /// the body tells who led before, and the status goes by the role alone. So it is asked once more where the lock was not
     /// here before.
@@ -130,6 +137,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
         (true, true, _) | (false, _, true) => None,
         _ => Some(is_200),
     };
+    let nobody_has_it = node.cluster_unlocked && (node.pause || looked_just_now(answer.date, node));
     let nobody = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) => {
@@ -141,12 +149,15 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
                 (false, _) => Judgement::conclusive(verdict, granted),
             }
         }
-        "running" if leads && node.cluster_unlocked && (node.pause || looked_just_now(answer.date, node)) => {
-            nobody(Verdict::StandBy(describe(node) + &circumstances(node)))
-        }
+        "running" if leads && nobody_has_it => nobody(Verdict::StandBy(describe(node) + &circumstances(node))),
         "running" if leads && !endpoint.is_filtered() => {
-            let verdict = Verdict::StandBy(format!("{} without the leader lock", node.role.replace('_', " ")));
-            Judgement { verdict, evidence: Evidence::WithoutLock }
+            let without = format!("{} without the leader lock", node.role.replace('_', " "));
+            if node.pause {
+                let looked = node.dcs_last_seen;
+                let verdict = Verdict::StandBy(without + ", paused");
+                return Judgement { verdict, evidence: Evidence::WithoutLockInPause { looked } };
+            }
+            Judgement { verdict: Verdict::StandBy(without), evidence: Evidence::WithoutLock }
         }
         "running" => {
             let verdict = Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node));
@@ -158,7 +169,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             Judgement::conclusive(verdict, granted)
         }
         "unknown" => {
-            let is_elsewhere = endpoint.is_for_one() && !is_200 && !node.cluster_unlocked;
+            let is_elsewhere = endpoint.is_for_one() && !is_200 && !nobody_has_it;
             let evidence = if is_elsewhere { Evidence::WithoutLock } else { Evidence::StateUnknown };
             Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence }
         }

@@ -58,7 +58,7 @@ fn replay(section: &Section) -> &'static str {
         (Evidence::Conclusive { .. }, Verdict::Held(_)) => "Held",
         (Evidence::Silence, _) => "(silence)",
         (Evidence::StateUnknown, _) => "(unknown)",
-        (Evidence::WithoutLock, _) => "(without)",
+        (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, _) => "(without)",
         (Evidence::GrantedInPause, _) => "(granted)",
         (Evidence::Unlocked { paused: false }, _) => "(unlocked)",
         (Evidence::Unlocked { paused: true }, Verdict::Serve(_)) => "(paused-200)",

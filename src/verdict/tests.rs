@@ -82,6 +82,8 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
     let unlocked = || Node { cluster_unlocked: true, ..Node::default() };
     let paused = || Node { pause: true, ..unlocked() };
     let known_in_pause = || Node { pause: true, ..Node::default() };
+    let without_in_pause = stand_by("primary without the leader lock, paused");
+    let in_pause = |looked| Evidence::WithoutLockInPause { looked };
     let failsafe = || Node { failsafe_mode_is_active: true, ..unlocked() };
     let seen = |before: u64| Node { dcs_last_seen: Some(1_000_000 - before), ..unlocked() };
     let seen_in_pause = |before: u64| Node { pause: true, ..seen(before) };
@@ -106,7 +108,15 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
             UNLOCKED_IN_PAUSE,
         ),
         ("/primary", 200, "running primary", known_in_pause(), serve("primary, paused"), GrantedInPause),
-        ("/primary", 503, "running primary", known_in_pause(), without.clone(), WithoutLock),
+        ("/primary", 503, "running primary", known_in_pause(), without_in_pause.clone(), in_pause(None)),
+        (
+            "/primary",
+            503,
+            "running primary",
+            Node { dcs_last_seen: Some(7), ..known_in_pause() },
+            without_in_pause,
+            in_pause(Some(7)),
+        ),
         ("/replica", 200, "running replica", known_in_pause(), serve("replica, paused"), NO_MATTER),
         ("/read-only", 503, "running primary", unlocked(), stand_by(nobody), UNLOCKED),
         ("/read-only", 200, "running primary", paused(), serve(nobody_in_pause), UNLOCKED_IN_PAUSE),
@@ -123,6 +133,7 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
         ("/primary", 200, "running replica", paused(), stand_by("replica, nobody holds the lock, paused"), NO_MATTER),
         ("/primary", 503, "starting replica", paused(), fail("postgres: starting"), LOCK_ELSEWHERE),
         ("/primary", 503, "unknown primary", unlocked(), unknown.clone(), StateUnknown),
+        ("/primary", 503, "unknown primary", seen(3), unknown.clone(), WithoutLock),
         ("/primary", 200, "unknown primary", paused(), unknown, StateUnknown),
         // Without the store nobody is told who the synchronous standby is; replicas are replicas.
         ("/sync", 503, "running replica", unlocked(), untold.clone(), UNLOCKED),

@@ -80,7 +80,7 @@ pub struct Agent {
     words: Vocabulary,
     endpoint: Endpoint,
     start: Instant,
-    judged: HashMap<(Says, u64), Judgement>,
+    judged: HashMap<Says, Judgement>,
     /// Of [`Rule::LongDoubt`].
     doubt: bool,
 }
@@ -148,17 +148,15 @@ impl Agent {
         Reply { to, line, arrived }
     }
 
-    /// Bytes as Patroni sends them, read and judged by the program. The judge knows no time but the two that stand in the
-    /// answer, and of these the difference alone.
+    /// Bytes as Patroni sends them, read and judged by the program; the same ones once.
     fn judge(&mut self, says: &Says) -> Judgement {
-        let key = (Says { last_seen: 0, date: 0, ..says.clone() }, says.date - says.last_seen);
-        if let Some(judgement) = self.judged.get(&key) {
+        if let Some(judgement) = self.judged.get(says) {
             return judgement.clone();
         }
         let body = Body::read(says.body().as_bytes()).expect("a whole body");
         let answer = Answer { status: says.status, body, date: Some(says.date) };
         let judgement = judge(&self.endpoint, &Ok(answer));
-        self.judged.insert(key, judgement.clone());
+        self.judged.insert(says.clone(), judgement.clone());
         judgement
     }
 
@@ -169,7 +167,9 @@ impl Agent {
         let is_serve = matches!(judgement.verdict, Verdict::Serve(_));
         match (self.rule, judgement.evidence) {
             (Rule::Before, Evidence::Unlocked { .. }) if is_serve => with(granted),
-            (Rule::Before, Evidence::Unlocked { .. }) => with(Evidence::WithoutLock),
+            (Rule::Before, Evidence::Unlocked { .. } | Evidence::WithoutLockInPause { .. }) => {
+                with(Evidence::WithoutLock)
+            }
             (Rule::Role, _) if says.role == "primary" => {
                 Judgement { verdict: Verdict::Serve("primary".into()), evidence: granted }
             }
@@ -180,11 +180,14 @@ impl Agent {
                 let body = Body::read(fresh.body().as_bytes()).expect("a whole body");
                 judge(&self.endpoint, &Ok(Answer { status: says.status, body, date: None }))
             }
-            (Rule::SlowToStandBy, Evidence::WithoutLock | Evidence::Conclusive { .. }) if says.status == 503 => {
-                with(Evidence::StateUnknown)
-            }
+            (
+                Rule::SlowToStandBy,
+                Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } | Evidence::Conclusive { .. },
+            ) if says.status == 503 => with(Evidence::StateUnknown),
             (Rule::Torn, Evidence::GrantedInPause) => with(granted),
-            (Rule::Torn, Evidence::WithoutLock) => with(Evidence::Conclusive { granted: Some(false) }),
+            (Rule::Torn, Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }) => {
+                with(Evidence::Conclusive { granted: Some(false) })
+            }
             (Rule::PausedByRole, Evidence::Unlocked { paused: true }) if is_serve => with(granted),
             (Rule::Before | Rule::LongDoubt, Evidence::Conclusive { .. }) if is_serve && self.doubt => {
                 self.doubt = false;

@@ -12,6 +12,8 @@ pub enum Fault {
     StoreFrozen(Ms),
     /// The store is not there.
     StoreDown(Ms),
+    /// The store shuts down in good order, and is not there for so long.
+    StoreStopped(Ms),
     KeyDeleted,
     StoreCut(usize, Ms),
     /// What a node asks of the store is done, but it does not hear that.
@@ -43,7 +45,7 @@ impl fmt::Display for Fault {
 pub fn all() -> Vec<Fault> {
     use Fault::*;
     let other = LEADER + 1;
-    let mut all = vec![KeyDeleted, StoreFrozen(1500), StoreDown(12_000), StoreFrozen(30_000)];
+    let mut all = vec![KeyDeleted, StoreStopped(12_000), StoreFrozen(1500), StoreDown(12_000), StoreFrozen(30_000)];
     all.extend([Pause(true), Pause(false), PromotedByHand(other), Switchover(other)]);
     all.extend([MembersCut(LEADER, other, 30_000), MembersCut(other, other + 1, 30_000)]);
     for node in [LEADER, other] {
@@ -71,6 +73,7 @@ pub fn few() -> Vec<Fault> {
         KeyDeleted,
         StoreFrozen(1500),
         StoreDown(30_000),
+        StoreStopped(30_000),
         StoreCut(LEADER, 30_000),
         StoreDeaf(LEADER, 5000),
         Isolated(LEADER, 30_000),
@@ -99,10 +102,14 @@ impl Fault {
         let until = |duration: Ms| world.now + duration;
         let later = |end: &mut Ms, new: Ms| *end = (*end).max(new);
         match self {
-            Fault::StoreFrozen(duration) => world.store.away_until = until(duration),
+            Fault::StoreFrozen(duration) => later(&mut world.store.away_until, until(duration)),
             Fault::StoreDown(duration) => {
-                world.store.away_until = until(duration);
-                world.store.down_until = world.store.away_until;
+                later(&mut world.store.away_until, until(duration));
+                later(&mut world.store.down_until, until(duration));
+            }
+            Fault::StoreStopped(duration) => {
+                later(&mut world.store.away_until, until(duration));
+                later(&mut world.store.stopping_until, until(duration));
             }
             Fault::KeyDeleted => world.store.give_up(world.now),
             Fault::StoreCut(node, duration) => world.store.cut_until[node] = until(duration),

@@ -51,7 +51,7 @@ pub struct Node {
     pub last_line: String,
     /// The observation that was delivered last and granted the lock, or told of a paused cluster that nobody leads.
     grant_began: Option<Ms>,
-    /// When the request of the observation began that missed the lock last.
+    /// When the request of the observation began that missed the lock first.
     missed_began: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
@@ -60,6 +60,7 @@ pub struct Node {
     /// The newest answer: when it came, and when its request began.
     answered_at: Option<Ms>,
     answered_began: Ms,
+    answer_granted: bool,
     /// The end of the lease that there was when Patroni granted the lock last.
     lease_end: Option<Ms>,
     /// Nothing has kept Patroni from answering, or the agent from asking, since then.
@@ -116,13 +117,14 @@ impl Invariants {
         let node = &mut self.nodes[node];
         node.heard_silence |= *outcome == Outcome::Nothing;
         let Outcome::Said(says) = outcome else { return };
-        (node.answered_at, node.answered_began) = (Some(now), began);
+        (node.answered_at, node.answered_began, node.answer_granted) = (Some(now), began, says.status == 200);
         let is_untold = says.unlocked && (says.status == 503 || says.pause);
         node.knows |= !is_untold || !says.is_primary();
         if says.is_primary() && says.status == 503 && !says.pause {
-            node.missed_began = Some(began);
+            node.missed_began.get_or_insert(began);
         }
-        if says.is_primary() && (says.status == 200 || says.pause && says.unlocked) {
+        let goes_on = says.pause && (says.unlocked || node.grant_began.is_some_and(|granted| began < granted + GRACE));
+        if says.is_primary() && (says.status == 200 || goes_on) {
             (node.grant_began, node.heard_silence) = (Some(began), false);
             node.lease_end = (says.status == 200).then(|| patroni.lease_end()).or(node.lease_end);
         }
@@ -134,6 +136,10 @@ impl Invariants {
         let node = &mut self.nodes[number];
         let is_ready = reply.line.starts_with("READY UP");
         let was_ready = node.last_line.starts_with("READY UP");
+        let missed_began = node.missed_began;
+        if is_ready && node.answer_granted {
+            node.missed_began = None;
+        }
         node.last_line.clone_from(&reply.line);
         let broken = |kind, what: &str| {
             Err(Violation { at: now, kind, what: format!("node {number} {what}: {}", reply.line.trim_end()) })
@@ -160,8 +166,7 @@ impl Invariants {
         let is_blind =
             says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
         // A lock that was missed before a silence is not believed in for long.
-        let is_missed =
-            node.missed_began.is_some_and(|began| began >= node.grant_began.unwrap_or(0) && now >= began + 2000);
+        let is_missed = missed_began.is_some_and(|began| now >= began + 2000);
         // Patroni was started anew, and the agent, which was stopped as well, did not hear its silence.
         let is_unheard = node.grant_began.is_some_and(|began| began < patroni.started_at) && !node.heard_silence;
         if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard && !is_missed {
@@ -175,14 +180,14 @@ impl Invariants {
     /// over, and no answer has come since.
     fn may_go_on(&self, now: Ms, number: usize, store: &Store, patroni: &Patroni) -> bool {
         let (node, says) = (&self.nodes[number], patroni.says(now));
-        let goes_on_in_pause = says.pause && says.unlocked && patroni.had_lock;
-        // Patroni needs a moment to notice, and its next answer to come.
-        let has_noticed = |at: Ms| node.answered_began >= at + 200 && now > node.answered_began + 2000 + INTERVAL;
+        let goes_on_in_pause = says.pause && (says.unlocked && patroni.had_lock || patroni.has_just_lost());
+        // In a silence: the lock that was granted last was given up, or its lease was not renewed for long and is over; one that
+        // was missed before counts for two seconds. The grace is for leases that outlive it.
         let is_unheard = node.answered_at.is_none_or(|at| now > at + AGENT_INTER + DEADLINE);
-        let is_given_up = store.given_up.is_some_and(|at| !has_noticed(at));
-        // The grace is for leases that outlive it. One that Patroni could not renew for long may not.
+        let is_given_up = store.given_up.is_some_and(|at| at + GRACE >= node.answered_began);
         let is_lease_over = node.lease_end.is_some_and(|end| now > end);
-        let lost_in_silence = is_unheard && (is_given_up || is_lease_over);
+        let is_missed = !node.answer_granted && now > node.answered_began + 2000 + INTERVAL;
+        let lost_in_silence = is_unheard && !is_missed && (is_given_up || is_lease_over);
         // Patroni was started anew meanwhile, and may not have looked at its lock yet.
         let is_new = store.given_up.is_some() && patroni.started_at > 0 && now < patroni.started_at + 2000 + INTERVAL;
         says.claims_lock() || goes_on_in_pause || lost_in_silence || is_new

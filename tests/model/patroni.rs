@@ -67,6 +67,8 @@ pub struct Patroni {
     pause: bool,
     /// Whether it had the lock when the store last told it.
     pub had_lock: bool,
+    /// When it had looked at the store before it lost the lock.
+    lost: u64,
     /// When its process was started last.
     pub started_at: Ms,
     failsafe_update: Option<Ms>,
@@ -98,6 +100,7 @@ impl Patroni {
             leader: Some(leader),
             pause: settings.pause,
             had_lock: is_leader,
+            lost: 0,
             started_at: 0,
             failsafe_update: None,
             failsafe_leader: None,
@@ -245,6 +248,8 @@ impl Patroni {
                     store.is_reached_by(self.node, now).then(|| store.hold(self.node, now, self.settings.ttl, take));
                 match is_held {
                     Some(is_held) if has_answer(since) => self.has_tried(now, store, take, is_held),
+                    // `_run_and_handle_exceptions`, `ReturnFalseException`
+                    None if now < store.stopping_until => self.has_tried(now, store, false, false),
                     _ if is_given_up(since) => return self.dcs_error(now),
                     _ => {}
                 }
@@ -310,7 +315,7 @@ impl Patroni {
         self.read(now);
         let has_lock = self.leader == Some(self.node);
         if !has_lock {
-            self.expiry = 0;
+            self.lose_lock();
         }
         match () {
             () if self.postgres.is_dead() && self.pause => {
@@ -345,6 +350,17 @@ impl Patroni {
         Act::None
     }
 
+    fn lose_lock(&mut self) {
+        if self.expiry > 0 {
+            (self.expiry, self.lost) = (0, self.last_seen);
+        }
+    }
+
+    /// Whether it has not looked at the store since it lost the lock.
+    pub fn has_just_lost(&self) -> bool {
+        self.last_seen == self.lost
+    }
+
     /// `process_unhealthy_cluster`
     fn nobody_leads(&mut self, now: Ms, store: &Store) -> Act {
         if self.postgres.is_primary {
@@ -366,8 +382,12 @@ impl Patroni {
 
     /// The store said whether we hold the key.
     fn has_tried(&mut self, now: Ms, store: &mut Store, took: bool, is_held: bool) {
-        self.expiry = if is_held { now + self.settings.ttl } else { 0 };
-        self.had_lock = is_held;
+        if is_held {
+            self.expiry = now + self.settings.ttl;
+            self.had_lock = true;
+        } else {
+            self.lose_lock();
+        }
         if took {
             self.hear(now, store);
             self.read(now);

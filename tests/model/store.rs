@@ -24,6 +24,8 @@ pub struct Store {
     pub away_until: Ms,
     /// And connections to it are refused.
     pub down_until: Ms,
+    /// And what is under way is refused in good order, as it is shutting down.
+    pub stopping_until: Ms,
     pub cut_until: [Ms; NODES],
     pub deaf_until: [Ms; NODES],
 }
@@ -42,6 +44,7 @@ impl Store {
             candidate: None,
             away_until: 0,
             down_until: 0,
+            stopping_until: 0,
             cut_until: [0; NODES],
             deaf_until: [0; NODES],
         }
