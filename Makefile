@@ -5,6 +5,7 @@
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages and shell completions from their sources
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
+# make simulate   the rule in a model of a cluster, under every combination of three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone
@@ -51,6 +52,12 @@ faults: toolchain
 	@cargo build --release --locked --example faults --bin patroni-check
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
 	    target/release/examples/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
+
+# How long; and from which seed on the random ones go.
+SECONDS ?= 3600
+SEED ?= 1
+simulate: toolchain
+	@cargo run --release --quiet --locked --example simulate -- $(SECONDS) $(SEED)
 
 bench: toolchain
 	@tests/install-packages $(STACK) gcc libc6-dev python3 valgrind
@@ -149,4 +156,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates deb demo faults install man pictures rpm soak test toolchain
+.PHONY: bench build crates deb demo faults install man pictures rpm simulate soak test toolchain

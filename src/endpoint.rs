@@ -103,12 +103,6 @@ impl Endpoint {
         self.is_for_one() || self.path.starts_with("/read-only")
     }
 
-    /// Whether Patroni needs to know the cluster for its answer on a replica, and says 503 to all without it (`api.py`,
-    /// `do_GET`, "dcs is available").
-    pub fn needs_store(&self) -> bool {
-        self.path.contains("sync") || self.path.contains("quorum")
-    }
-
     /// Whether the answer depends on more than role and state: on lag or on tags.
     pub fn is_filtered(&self) -> bool {
         self.lag.is_some() || !self.tags.is_empty()

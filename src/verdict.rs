@@ -1,5 +1,5 @@
 //! The rule: Patroni's status code is the verdict; the body may only veto it, never grant it. Where an observation settles
-//! nothing, or nobody holds the lock, what was known before may stand (`view.rs`).
+//! nothing, or nobody holds the lock, what was known before may stand (`memory.rs`).
 //!
 //! `role` comes from `pg_is_in_recovery()` and knows nothing of the leader lock, the status comes from the lock and
 //! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
@@ -37,8 +37,8 @@ pub struct Judgement {
 pub enum Evidence {
     /// All: the verdict counts at once.
     Conclusive {
-        /// Whether Patroni grants the endpoint to this node as one for which the lock, or the store, decides. None where
-        /// neither does.
+        /// Whether Patroni grants the endpoint to this node as the holder of the lock. None where the lock does not decide,
+        /// or the observation does not tell.
         granted: Option<bool>,
     },
     /// Nothing: Patroni did not answer.
@@ -129,11 +129,10 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     }
     let is_200 = answer.status == 200;
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
-    let depends = endpoint.is_for_one() || leads || endpoint.needs_store();
     // What a status says of the lock where the node is not to serve: in a pause a 200 may be by the role alone, and where
     // nobody leads a 503 says nothing of who led before.
     let granted = match (is_200, node.pause, leads && node.cluster_unlocked) {
-        _ if !depends => None,
+        _ if !endpoint.is_for_one() && !leads => None,
         (true, true, _) | (false, _, true) => None,
         _ => Some(is_200),
     };
@@ -159,15 +158,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             }
             Judgement { verdict: Verdict::StandBy(without), evidence: Evidence::WithoutLock }
         }
-        "running" => {
-            let verdict = Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node));
-            // A replica is told nothing of its rank without the store, paused or not.
-            let is_untold = endpoint.needs_store() && !endpoint.is_for_one() && node.cluster_unlocked;
-            if is_untold && node.role == "replica" {
-                return Judgement { verdict, evidence: Evidence::Unlocked { paused: false } };
-            }
-            Judgement::conclusive(verdict, granted)
-        }
+        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node)), granted),
         "unknown" => {
             let is_elsewhere = endpoint.is_for_one() && !is_200 && !nobody_has_it;
             let evidence = if is_elsewhere { Evidence::WithoutLock } else { Evidence::StateUnknown };

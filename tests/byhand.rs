@@ -84,6 +84,38 @@ fn explain_tells_a_veto_and_what_is_broken() {
 }
 
 #[test]
+fn explain_says_in_its_first_line_whether_anybody_holds_the_lock() {
+    let primary = |flags: &str| {
+        let body = format!(
+            r#"{{"state": "running", "role": "primary", "timeline": 3, "patroni": {{"version": "4.1.5"}}{flags}}}"#
+        );
+        answer(200, &body)
+    };
+    let table = [
+        (r#", "pause": true"#, Some(0), "OK: primary running, timeline 3, paused\n"),
+        (
+            r#", "pause": true, "cluster_unlocked": true"#,
+            Some(1),
+            "WARNING: primary running, timeline 3, nobody holds the lock, paused\n",
+        ),
+        (
+            r#", "cluster_unlocked": true, "failsafe_mode_is_active": true"#,
+            Some(1),
+            "WARNING: primary running, timeline 3, nobody holds the lock, failsafe\n",
+        ),
+    ];
+    let patroni = StandIn::new(primary(""));
+    for (flags, status, first) in table {
+        patroni.now(primary(flags));
+        let (exit, text) = explain(&patroni.url(), &["/primary"]);
+        assert!(text.starts_with(first) && text.lines().all(|line| line.len() <= 80), "{text}");
+        assert_eq!(exit, status, "{text}");
+        // The service remembers, this does not.
+        assert_eq!(text.contains("explain remembers nothing"), flags.contains("unlocked"), "{text}");
+    }
+}
+
+#[test]
 fn explain_says_where_to_look_when_patroni_does_not_answer() {
     let port = any_port();
     let url = format!("http://127.0.0.1:{port}");

@@ -65,8 +65,8 @@ fn status_and_state_and_role_decide() {
         ("/read-only", 200, "running", "primary", serve("primary"), LOCK_HERE),
         ("/read-only", 503, "running", "primary", without("primary"), WithoutLock),
         ("/read-only", 200, "running", "replica", serve("replica"), NO_MATTER),
-        ("/sync", 503, "running", "replica", stand_by("replica"), LOCK_ELSEWHERE),
-        ("/sync", 503, "running", "primary", stand_by("primary"), LOCK_ELSEWHERE),
+        ("/sync", 503, "running", "replica", stand_by("replica"), NO_MATTER),
+        ("/sync", 503, "running", "primary", stand_by("primary"), NO_MATTER),
         ("/health", 200, "running", "replica", serve("replica"), NO_MATTER),
         ("/health", 503, "stopped", "replica", fail("postgres: stopped"), NO_MATTER),
     ];
@@ -135,10 +135,6 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
         ("/primary", 503, "unknown primary", unlocked(), unknown.clone(), StateUnknown),
         ("/primary", 503, "unknown primary", seen(3), unknown.clone(), WithoutLock),
         ("/primary", 200, "unknown primary", paused(), unknown, StateUnknown),
-        // Without the store nobody is told who the synchronous standby is; replicas are replicas.
-        ("/sync", 503, "running replica", unlocked(), untold.clone(), UNLOCKED),
-        ("/read-only-sync", 503, "running replica", unlocked(), untold, UNLOCKED),
-        ("/sync", 503, "running primary", unlocked(), stand_by(nobody), LOCK_ELSEWHERE),
         ("/replica", 200, "running replica", unlocked(), serve("replica, nobody holds the lock"), NO_MATTER),
         ("/replica", 503, "running primary", paused(), stand_by(nobody_in_pause), NO_MATTER),
     ];
