@@ -1,12 +1,13 @@
-//! Clients of HAProxy's that write or read each 20 ms, and when that went through.
+//! Clients that write or read again and again, and when that went through.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
 
-use super::witness::{Look, PAUSE};
+use super::witness::Look;
 
 /// What a client does through a backend again and again.
 #[derive(Debug, Clone, Copy)]
@@ -35,13 +36,34 @@ impl Worker {
                 if let Ok(mut client) = client(port) {
                     while look.on() && work.is_done_by(&mut client) {
                         its.with(|done| done.at.push(look.now()));
-                        thread::sleep(PAUSE);
+                        look.rest();
                     }
                 }
                 if look.on() {
                     its.with(|done| done.failures += 1);
                 }
-                thread::sleep(PAUSE);
+                look.rest();
+            }
+        });
+        (worker, thread)
+    }
+
+    /// Begins to write to a node itself, over its socket file. One in recovery refuses until it is promoted.
+    pub fn start_on(look: Look, home: &Path, port: u16) -> (Self, JoinHandle<()>) {
+        let mut config = postgres::Config::new();
+        config.host_path(home).port(port).user("postgres").dbname("postgres");
+        // What it refuses is not for its log.
+        config.options("-c statement_timeout=1s -c log_min_messages=panic");
+        let worker = Worker::default();
+        let its = worker.clone();
+        let thread = thread::spawn(move || {
+            let mut client: Option<Client> = None;
+            while look.on() {
+                client = client.filter(|client| !client.is_closed()).or_else(|| config.connect(NoTls).ok());
+                if client.as_mut().is_some_and(|client| Work::Write.is_done_by(client)) {
+                    its.with(|done| done.at.push(look.now()));
+                }
+                look.rest();
             }
         });
         (worker, thread)
@@ -54,6 +76,11 @@ impl Worker {
     /// When it last succeeded.
     pub fn last(&self) -> Option<Duration> {
         self.with(|done| done.at.last().copied())
+    }
+
+    /// When it succeeded.
+    pub fn times(&self) -> Vec<Duration> {
+        self.with(|done| done.at.clone())
     }
 
     /// The longest time from one success to the next.

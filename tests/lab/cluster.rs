@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +31,11 @@ impl Member {
     /// Patroni's process.
     fn patroni(&self) -> &Process {
         self.process.as_ref().expect("Patroni was not stopped")
+    }
+
+    /// The process id of Patroni.
+    pub fn patroni_id(&self) -> u32 {
+        self.patroni().id()
     }
 
     /// Stops Patroni in mid-word, and lets it go on.
@@ -221,6 +228,24 @@ impl Cluster {
     pub fn version(&self) -> Result<String, Box<dyn Error>> {
         let body = self.body(self.members.first().ok_or("no member")?)?;
         Ok(body["patroni"]["version"].as_str().ok_or("no version")?.to_owned())
+    }
+
+    /// What the report of a measurement names.
+    pub fn versions(&self) -> serde_json::Value {
+        let first_line = |program: &str, argument: &str| {
+            let output = Command::new(program).arg(argument).stdin(Stdio::null()).output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        let postgres = postgres_bin().map(|bin| bin.join("postgres").display().to_string());
+        let cores = thread::available_parallelism().map_or(0, usize::from);
+        let haproxy = first_line("haproxy", "-v");
+        serde_json::json!([
+            format!("patroni {}", self.version().unwrap_or_default()),
+            first_line(&postgres.unwrap_or_default(), "--version"),
+            haproxy.split(" 20").next(),
+            format!("{cores} cores"),
+        ])
     }
 
     /// Whether its Patroni knows failsafe mode, which came with 3.0.

@@ -6,20 +6,12 @@ use std::path::Path;
 use std::process::Output;
 
 use super::lab::cluster::Cluster;
-use super::lab::haproxy::readme;
+use super::lab::haproxy::{DEFAULTS, listen, readme};
 use super::lab::programs::Unprivileged;
 use super::lab::witness::Backends;
 use super::{AgentPorts, READ_BACKENDS, WRITE_BACKENDS};
 
-/// The defaults of Patroni's template, and its backends for writes and for reads.
-const DEFAULTS: &str = "defaults
-    mode tcp
-    retries 2
-    timeout client 30m
-    timeout connect 4s
-    timeout server 30m
-    timeout check 5s
-";
+/// Patroni's template for writes and for reads.
 const OFFICIAL: &str = "listen official
     bind :5000
     option httpchk OPTIONS /master
@@ -61,26 +53,4 @@ pub fn sections(
     let written = String::from_utf8_lossy(&stdout).replace("listen reads_read_only", &format!("listen {recommended}"));
     sections.push(written);
     Ok(format!("{DEFAULTS}\n\n{}\n", sections.join("\n\n")))
-}
-
-/// A block for this cluster.
-fn listen(cluster: &Cluster, agent_port: u16, block: &str, name: &str, port: u16) -> String {
-    let mut lines = Vec::new();
-    for line in block.lines() {
-        if line.trim_start().starts_with("server db1 ") {
-            lines.extend(cluster.members.iter().map(|member| {
-                let address = format!("{}:{}", member.ip, cluster.postgres_port);
-                line.replace("db1", &member.name).replace("192.0.2.1:5432", &address)
-            }));
-        } else if line.starts_with("listen ") {
-            lines.push(format!("listen {name}"));
-        } else if !line.trim_start().starts_with("server db") {
-            lines.push(line.to_owned());
-        }
-    }
-    lines
-        .join("\n")
-        .replace("bind :5000", &format!("bind 127.0.0.1:{port}"))
-        .replace("port 5555", &format!("port {agent_port}"))
-        .replace("port 8008", &format!("port {}", cluster.patroni_port))
 }

@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
         }
         results.push(lab.run(fault).map_err(|e| format!("{}: {e}", fault.name))?);
     }
-    let report = json!({"on": lab.versions(), "faults": results});
+    let report = json!({"on": lab.cluster.versions(), "faults": results});
     let table = fault_report::markdown(&report);
     let out = Path::new(out);
     fs::create_dir_all(out)?;
@@ -286,22 +286,5 @@ impl Lab {
                     && READ_BACKENDS.iter().all(|backend| is_up(backend) != is_primary)
             })
         });
-    }
-
-    fn versions(&self) -> Value {
-        let first_line = |program: &str, argument: &str| {
-            let output = Command::new(program).arg(argument).stdin(Stdio::null()).output();
-            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            text.lines().next().unwrap_or_default().to_owned()
-        };
-        let postgres = lab::cluster::postgres_bin().map(|bin| bin.join("postgres").display().to_string());
-        let cores = thread::available_parallelism().map_or(0, usize::from);
-        let haproxy = first_line("haproxy", "-v");
-        json!([
-            format!("patroni {}", self.cluster.version().unwrap_or_default()),
-            first_line(&postgres.unwrap_or_default(), "--version"),
-            haproxy.split(" 20").next(),
-            format!("{cores} cores"),
-        ])
     }
 }

@@ -11,9 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::Process;
+use super::cluster::Cluster;
 
 pub struct Haproxy {
-    _process: Process,
+    process: Process,
     socket: PathBuf,
 }
 
@@ -34,7 +35,11 @@ impl Haproxy {
             assert!(process.try_wait().is_none(), "HAProxy has ended:\n{}", process.output());
             UnixStream::connect(&socket).is_ok()
         });
-        Ok(Haproxy { _process: process, socket })
+        Ok(Haproxy { process, socket })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Runs a command on the stats socket.
@@ -72,10 +77,42 @@ impl Haproxy {
     }
 }
 
+/// The defaults of Patroni's template.
+pub const DEFAULTS: &str = "defaults
+    mode tcp
+    retries 2
+    timeout client 30m
+    timeout connect 4s
+    timeout server 30m
+    timeout check 5s
+";
+
 /// The HAProxy configurations in the README.
 pub fn readme() -> Vec<String> {
     let readme = include_str!("../../README.md");
     readme.split("```haproxy\n").skip(1).map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// A block as the README has them, for this cluster.
+pub fn listen(cluster: &Cluster, agent_port: u16, block: &str, name: &str, port: u16) -> String {
+    let mut lines = Vec::new();
+    for line in block.lines() {
+        if line.trim_start().starts_with("server db1 ") {
+            lines.extend(cluster.members.iter().map(|member| {
+                let address = format!("{}:{}", member.ip, cluster.postgres_port);
+                line.replace("db1", &member.name).replace("192.0.2.1:5432", &address)
+            }));
+        } else if line.starts_with("listen ") {
+            lines.push(format!("listen {name}"));
+        } else if !line.trim_start().starts_with("server db") {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+        .join("\n")
+        .replace("bind :5000", &format!("bind 127.0.0.1:{port}"))
+        .replace("port 5555", &format!("port {agent_port}"))
+        .replace("port 8008", &format!("port {}", cluster.patroni_port))
 }
 
 /// Reads `show stat`; the first line names the columns.

@@ -92,9 +92,7 @@ impl Process {
 
     /// The processor time it has used, in hundredths of a second (proc(5), `/proc/pid/stat`, utime and stime).
     pub fn ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+        ticks(self.id()).expect("it runs")
     }
 
     /// What it has printed so far.
@@ -108,6 +106,13 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processor time that a process has used, its threads included, in hundredths of a second.
+pub fn ticks(id: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit(')').next()?.split_whitespace().collect();
+    Some(fields.get(11..13)?.iter().map(|ticks| ticks.parse::<u64>().unwrap_or_default()).sum())
 }
 
 /// A port that is free on all of these addresses: the wanted one or, where that is taken, one of the next thousands.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use super::witness::{Look, PAUSE, Seen, Track, Traffic};
+use super::witness::{Look, Seen, Track, Traffic};
 
 /// Patroni itself is asked less often: each look costs it a query, and it must not be the looking that makes it slow.
 const PATRONI_PAUSE: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ fn keep_looking(look: &Look, home: &Path, port: u16, track: &Track, ask: impl Fn
             track.note(begin, 0);
         }
         track.note(look.now(), value.unwrap_or(0));
-        thread::sleep(PAUSE);
+        look.rest();
     }
 }
 
@@ -149,6 +149,6 @@ pub fn watch_agent(look: &Look, agent: SocketAddr, seen: &Seen) {
             // Until then no answer changes nothing in HAProxy.
             word.note(now, 0);
         }
-        thread::sleep(PAUSE);
+        look.rest();
     }
 }

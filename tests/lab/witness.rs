@@ -120,9 +120,24 @@ const READERS: usize = 4;
 pub struct Look {
     start: Instant,
     stop: Arc<AtomicBool>,
+    pause: Duration,
 }
 
 impl Look {
+    /// Begins now, with so much time between two looks at the same thing.
+    pub fn new(pause: Duration) -> Self {
+        Look { start: Instant::now(), stop: Arc::default(), pause }
+    }
+
+    /// Waits for the next look.
+    pub fn rest(&self) {
+        thread::sleep(self.pause);
+    }
+
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -135,7 +150,7 @@ impl Look {
 impl Witness {
     /// Begins to look at a cluster whose agents answer on a port, and to work through HAProxy.
     pub fn new(cluster: &Cluster, traffic: Traffic, agent_port: u16, writes: &Backends, reads: &Backends) -> Self {
-        let look = Look { start: Instant::now(), stop: Arc::default() };
+        let look = Look::new(PAUSE);
         let mut witness = Witness {
             start: look.start,
             stop: Arc::clone(&look.stop),
