@@ -2,6 +2,8 @@
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
 #                 FAULTS='switchover partition' for these alone, OUT=target/faults, PATRONI=4.1.5 for one from PyPI
+# make intervals  what a client's outage in a switchover is at agent-inter 250, 100 and 50 ms, and what each costs
+#                 SWITCHOVERS=10 at each, OUT=target/intervals, PATRONI=4.1.5 for one from PyPI
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages and shell completions from their sources
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
@@ -28,6 +30,9 @@ FAULTS ?=
 OUT ?= target/faults
 PATRONI ?=
 
+# How many at each interval.
+SWITCHOVERS ?= 10
+
 TARGET = target
 
 # python3-etcd: Debian's patroni is content with another store.
@@ -52,6 +57,13 @@ faults: toolchain
 	@cargo build --release --locked --example faults --bin patroni-check
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
 	    target/release/examples/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
+
+intervals: toolchain
+	@tests/install-packages $(STACK) iproute2
+	@cargo build --release --locked --example intervals --bin patroni-check
+	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
+	    target/release/examples/intervals target/release/patroni-check \
+	    $(if $(filter file,$(origin OUT)),target/intervals,$(OUT)) "$$patroni" $(SWITCHOVERS)
 
 # How long; and from which seed on the random ones go.
 SECONDS ?= 3600
@@ -156,4 +168,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates deb demo faults install man pictures rpm simulate soak test toolchain
+.PHONY: bench build crates deb demo faults install intervals man pictures rpm simulate soak test toolchain
