@@ -88,7 +88,7 @@ pub struct Options {
     /// Answer each check within this
     ///
     /// Keep it below HAProxy's agent-inter.
-    #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "200ms")]
+    #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "80ms")]
     #[arg(value_parser = humantime::parse_duration)]
     deadline: Duration,
 

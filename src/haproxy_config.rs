@@ -160,7 +160,7 @@ fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
     # disabled: at a start of HAProxy no server takes a client before its agent has said READY.
     default-server disabled check port {agent_port} inter 1s fall 3 rise 1
-    default-server agent-check agent-port {agent_port} agent-inter 250ms on-marked-down shutdown-sessions maxconn {maxconn}
+    default-server agent-check agent-port {agent_port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
 {resolvers}",
         name = what.name,
         maxconn = what.maxconn,

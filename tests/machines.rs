@@ -230,7 +230,7 @@ fn names_and_addresses(machine: &Machine) {
     let names = Arc::new(Mutex::new(HashMap::from(names)));
     machine.inside(|| name_server(&names));
     fs::write(machine.path("/etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
-    let (none, late) = ("patroni: host name has no address", "patroni: no answer within 200ms");
+    let (none, late) = ("patroni: host name has no address", "patroni: no answer within 80ms");
     set("http://none.example:8008");
     becomes("no address", none);
     machine.inside(|| await_that("no address", || once("http://none.example:8008").contains(none)));
