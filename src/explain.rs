@@ -234,7 +234,7 @@ impl Row {
 /// The first line: the node in a few words.
 fn sum_up(options: &Options, verdict: &Verdict, node: Option<&Node>, rows: &[Row], named: bool) -> (Health, String) {
     if let (Verdict::Fail(why), _) | (Verdict::StandBy(why) | Verdict::Held(why), None) = (verdict, node) {
-        return (Health::Critical, why.clone());
+        return (Health::Critical, why.clone() + &node.map_or_else(String::new, circumstances));
     }
     let node_says = node.map_or_else(String::new, |node| {
         let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));

@@ -160,7 +160,8 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
         }
         "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node)), granted),
         "unknown" => {
-            let is_elsewhere = endpoint.is_for_one() && !is_200 && !nobody_has_it;
+            // By the status, or as Patroni itself has made it a replica.
+            let is_elsewhere = endpoint.is_for_one() && (!role_fits(endpoint, node) || !is_200 && !nobody_has_it);
             let evidence = if is_elsewhere { Evidence::WithoutLock } else { Evidence::StateUnknown };
             Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence }
         }

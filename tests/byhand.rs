@@ -105,6 +105,8 @@ fn explain_says_in_its_first_line_whether_anybody_holds_the_lock() {
         ),
     ];
     let patroni = StandIn::new(primary(""));
+    patroni.now(answer(503, r#"{"state": "stopped", "role": "demoted", "cluster_unlocked": true}"#));
+    assert!(explain(&patroni.url(), &[]).1.starts_with("CRITICAL: postgres: stopped, nobody holds the lock\n"));
     for (flags, status, first) in table {
         patroni.now(primary(flags));
         let (exit, text) = explain(&patroni.url(), &["/primary"]);

@@ -134,6 +134,7 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
         ("/primary", 503, "starting replica", paused(), fail("postgres: starting"), LOCK_ELSEWHERE),
         ("/primary", 503, "unknown primary", unlocked(), unknown.clone(), StateUnknown),
         ("/primary", 503, "unknown primary", seen(3), unknown.clone(), WithoutLock),
+        ("/primary", 503, "unknown demoted", unlocked(), unknown.clone(), WithoutLock),
         ("/primary", 200, "unknown primary", paused(), unknown, StateUnknown),
         ("/replica", 200, "running replica", unlocked(), serve("replica, nobody holds the lock"), NO_MATTER),
         ("/replica", 503, "running primary", paused(), stand_by(nobody_in_pause), NO_MATTER),
