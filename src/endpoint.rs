@@ -103,6 +103,11 @@ impl Endpoint {
         self.is_for_one() || self.path.starts_with("/read-only")
     }
 
+    /// Whether the answer depends on tags, a leader's too.
+    pub fn has_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
     /// Whether the answer depends on more than role and state: on lag or on tags.
     pub fn is_filtered(&self) -> bool {
         self.lag.is_some() || !self.tags.is_empty()

@@ -1,12 +1,18 @@
-//! What was known before, and for how long it stands where an observation settles nothing. Knows time, but not whose.
+//! What was known before, and for how long it stands where an observation settles nothing. Time is an argument, for the tests.
 
 use std::time::{Duration, Instant};
 
-use crate::verdict::{Evidence, Judgement, MEMBER_TIMEOUT, Verdict};
+use crate::verdict::{Evidence, Judgement, Verdict};
 use crate::view::Limits;
 
 /// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms after it answers.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
+
+/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`, `fetch_node_status`).
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is older than this, or than a longer grace, tells nothing of now.
+const STALE: Duration = Duration::from_secs(5);
 
 /// Whether Patroni may have been started anew, and not have looked at its lock yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +27,8 @@ enum Restart {
 /// The lock was here, and Patroni misses it.
 #[derive(Debug, Clone, Copy)]
 struct Missed {
-    since: Instant,
+    /// When the newest such observation began.
+    latest: Instant,
     in_pause: bool,
     /// When Patroni had looked at the store by its first such answer, in seconds of Unix time.
     looked: Option<u64>,
@@ -41,7 +48,7 @@ pub struct Memory {
     restart: Restart,
     /// The newest answer contradicts what was known. It may be torn, so it is asked once more; until then what was known stands.
     unconfirmed: bool,
-    /// Patroni was silent for longer than the grace, and nothing conclusive has come since.
+    /// Patroni was silent for longer than the last word stands, and has told nothing of the lock since.
     doubt: bool,
 }
 
@@ -64,6 +71,11 @@ impl Memory {
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
         let mut judgement = self.settle(began, judgement);
+        if self.is_late(now, began)
+            || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none()
+        {
+            self.doubt = true;
+        }
         if let Evidence::Conclusive { granted } = judgement.evidence {
             let was_in_doubt = self.doubt;
             // A late answer is as old as the silence, and garbage tells nothing of the lock.
@@ -81,7 +93,7 @@ impl Memory {
 
     /// Whether an observation has come so late that it says nothing of now.
     pub fn is_late(&self, now: Instant, began: Instant) -> bool {
-        now > began + self.limits.grace.max(self.limits.deadline)
+        now > began + self.limits.grace.max(STALE)
     }
 
     /// Whether the newest observation is to be confirmed by another one before anybody is told.
@@ -114,16 +126,17 @@ impl Memory {
                 return;
             }
         };
-        let first = Missed { since: began, in_pause, looked, was_free: is_free };
-        let missed = self.missed.get_or_insert(first);
-        missed.was_free |= is_free;
-        missed.in_pause &= in_pause;
+        if matches!(self.granted, Some((_, true))) {
+            let missed = self.missed.get_or_insert(Missed { latest: began, in_pause, looked, was_free: is_free });
+            (missed.latest, missed.in_pause) = (began, in_pause);
+            missed.was_free |= is_free;
+        }
     }
 
     /// Makes an observation conclusive where memory settles what it leaves open.
     fn settle(&mut self, began: Instant, judgement: Judgement) -> Judgement {
         let was_here = self.granted.map(|(_, granted)| granted);
-        let was_here_just_now = matches!(self.granted, Some((since, true)) if began < since + self.limits.grace);
+        let was_here_just_now = matches!(self.granted, Some((since, true)) if !self.is_late(began, since));
         let is_second = std::mem::take(&mut self.unconfirmed);
         let is_granted = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
@@ -161,24 +174,29 @@ impl Memory {
         self.missed.is_some_and(|missed| missed.was_free)
     }
 
-    /// What is to be said now of the newest observation. Where nothing was learnt the last conclusive verdict stands until
-    /// its observation is `grace` old: the leader lock of a Patroni that stopped renewing it lives longer, so nobody else can
-    /// be primary yet. A lock that was missed before the silence may be taken sooner.
-    pub fn verdict(&mut self, now: Instant, judgement: &Judgement) -> Verdict {
+    /// What is to be said now of the newest observation.
+    pub fn verdict(&self, now: Instant, judgement: &Judgement) -> Verdict {
+        self.standing(now, judgement).unwrap_or_else(|| judgement.verdict.clone())
+    }
+
+    /// The earlier verdict that stands in place of the newest one, which settles nothing: until its observation is `grace` old.
+    /// The leader lock of a Patroni that stopped renewing it lives longer, so nobody else can be primary yet. A lock that was
+    /// missed before a silence may be taken sooner.
+    fn standing(&self, now: Instant, judgement: &Judgement) -> Option<Verdict> {
         let stands = |since: Instant| now < since + self.limits.grace;
-        let is_silence = judgement.evidence == Evidence::Silence;
-        let is_missed = self.missed.is_some_and(|missed| !missed.in_pause && now >= missed.since + MEMBER_TIMEOUT);
-        let may_be_taken = is_missed && judgement.evidence != Evidence::StateUnknown;
-        match (judgement.evidence, &self.conclusive, self.granted) {
-            (Evidence::Conclusive { .. }, ..) => judgement.verdict.clone(),
-            (Evidence::Unlocked { .. }, _, Some((since, true))) if stands(since) => {
-                Verdict::Serve(judgement.verdict.why().to_owned())
+        match judgement.evidence {
+            Evidence::Conclusive { .. } => None,
+            Evidence::Unlocked { .. } => {
+                let was_here = matches!(self.granted, Some((since, true)) if stands(since)) && !self.doubt;
+                was_here.then(|| Verdict::Serve(judgement.verdict.why().to_owned()))
             }
-            (Evidence::Unlocked { .. }, ..) => judgement.verdict.clone(),
-            (_, Some((since, verdict)), _) if stands(*since) && !may_be_taken => verdict.clone(),
-            _ => {
-                self.doubt |= is_silence;
-                judgement.verdict.clone()
+            evidence => {
+                let (since, verdict) = self.conclusive.as_ref()?;
+                let is_missed =
+                    self.missed.is_some_and(|missed| !missed.in_pause && now >= missed.latest + MEMBER_TIMEOUT);
+                let may_be_taken =
+                    is_missed && evidence != Evidence::StateUnknown && matches!(verdict, Verdict::Serve(_));
+                (stands(*since) && !may_be_taken).then(|| verdict.clone())
             }
         }
     }

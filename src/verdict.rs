@@ -4,8 +4,6 @@
 //! `role` comes from `pg_is_in_recovery()` and knows nothing of the leader lock, the status comes from the lock and
 //! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
 
-use std::time::Duration;
-
 use crate::endpoint::{Endpoint, Kind, Version};
 use crate::node::{Body, Node};
 use crate::patroni::{Failure, Observation};
@@ -46,21 +44,19 @@ pub enum Evidence {
     /// Nothing but that Patroni is there: its own query failed (`unknown`). A crash of Postgres causes that, and so does a
     /// primary that is merely too busy.
     StateUnknown,
-    /// This node is without the lock, which another one holds. That is conclusive, with two exceptions. Where Patroni was
-    /// silent just before it may have been started anew, and not have looked at its lock yet (`ha.py`, `is_leader`). And an
-    /// answer may be torn: the body is made up before the status (`do_GET`), and the key that was deleted in between is not
-    /// yet missed in the body. So it is asked once more where the lock was here just now.
+    /// This node is without the lock, as far as Patroni knows because another one has it. It may also have been started anew,
+    /// and not have looked yet (`ha.py`, `is_leader`); or the answer may be torn, as the body is made up before the status
+    /// (`do_GET`), and a lock that was lost in between is not yet missed in the body.
     WithoutLock,
-    /// The same of a primary in a paused cluster, where it goes on without the lock. Either another node has the lock, or Patroni
-    /// has just failed to renew its own (`ha.py`, `process_healthy_cluster`, "continue to run as primary"), as with an etcd
-    /// that shuts down. Then it does not look at the store again before it tells that nobody has it.
+    /// The same of a primary in a paused cluster, where it goes on without the lock. Either another node has it, or Patroni has
+    /// just failed to renew its own (`process_healthy_cluster`, "continue to run as primary"), as with an etcd that shuts down.
+    /// Then it does not look at the store again before it tells that nobody has it.
     WithoutLockInPause {
         /// When Patroni looked at the store last, in seconds of Unix time.
         looked: Option<u64>,
     },
     /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just failed to read the store
-    /// the body tells who led before, and the status goes by the role alone. So it is asked once more where the lock was not
-    /// here before.
+    /// the body tells who led before, and the status goes by the role alone.
     GrantedInPause,
     /// Nobody holds the lock, as far as Patroni knows: it was lost a moment ago and nobody has it yet, or the store is away.
     Unlocked {
@@ -129,27 +125,29 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     }
     let is_200 = answer.status == 200;
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
-    // What a status says of the lock where the node is not to serve: in a pause a 200 may be by the role alone, and where
-    // nobody leads a 503 says nothing of who led before.
-    let granted = match (is_200, node.pause, leads && node.cluster_unlocked) {
-        _ if !endpoint.is_for_one() && !leads => None,
-        (true, true, _) | (false, _, true) => None,
-        _ => Some(is_200),
+    // What this says of the lock. A replica has none. In a pause a 200 may be by the role alone, and a primary goes on at 503;
+    // where nobody leads a 503 says nothing of who led before.
+    let granted = if !leads && !endpoint.is_for_one() {
+        endpoint.includes_leader().then_some(false)
+    } else if node.pause && (leads || is_200) || leads && !is_200 && node.cluster_unlocked {
+        None
+    } else {
+        Some(is_200)
     };
     let nobody_has_it = node.cluster_unlocked && (node.pause || looked_just_now(answer.date, node));
-    let nobody = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
+    let unlocked = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) => {
             let verdict = Verdict::Serve(describe(node) + &circumstances(node));
             // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every primary.
             match (leads && node.pause, node.cluster_unlocked) {
-                (true, true) => nobody(verdict),
+                (true, true) => unlocked(verdict),
                 (true, false) => Judgement { verdict, evidence: Evidence::GrantedInPause },
                 (false, _) => Judgement::conclusive(verdict, granted),
             }
         }
-        "running" if leads && nobody_has_it => nobody(Verdict::StandBy(describe(node) + &circumstances(node))),
-        "running" if leads && !endpoint.is_filtered() => {
+        "running" if leads && nobody_has_it => unlocked(Verdict::StandBy(describe(node) + &circumstances(node))),
+        "running" if leads && !endpoint.has_tags() => {
             let without = format!("{} without the leader lock", node.role.replace('_', " "));
             if node.pause {
                 let looked = node.dcs_last_seen;
@@ -160,24 +158,28 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
         }
         "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node)), granted),
         "unknown" => {
-            // By the status, or as Patroni itself has made it a replica.
-            let is_elsewhere = endpoint.is_for_one() && (!role_fits(endpoint, node) || !is_200 && !nobody_has_it);
-            let evidence = if is_elsewhere { Evidence::WithoutLock } else { Evidence::StateUnknown };
-            Judgement { verdict: Verdict::Fail("postgres: state unknown".into()), evidence }
+            let verdict = Verdict::Fail("postgres: state unknown".into());
+            let fits = role_fits(endpoint, node);
+            let is_elsewhere = !is_200 && !(fits && (nobody_has_it || node.pause));
+            match endpoint.is_for_one() {
+                // Patroni itself has made it a replica.
+                true if is_200 && !fits => Judgement::conclusive(verdict, granted),
+                true if is_elsewhere => Judgement { verdict, evidence: Evidence::WithoutLock },
+                _ => Judgement { verdict, evidence: Evidence::StateUnknown },
+            }
         }
         other => Judgement::conclusive(Verdict::Fail(format!("postgres: {other}")), granted),
     }
 }
 
-/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`, `fetch_node_status`). A primary
-/// that finds the lock free takes it, or is demoted, in the same round of its loop (`process_unhealthy_cluster`), so one that
-/// says for longer that it is free has not been able to look.
-pub(crate) const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A primary that finds the lock free takes it, or is demoted, in the same round of its loop (`ha.py`,
+/// `process_unhealthy_cluster`), so one that says for longer that it is free has not been able to look. In seconds.
+const FRESH_LOOK: u64 = 2;
 
-/// Whether Patroni has just looked at the store, by its own clock. Where it does not say when it did, it may have.
+/// Whether Patroni has just looked at the store, by the clock of its host. Where it does not say when it did, it may have.
 fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
     let seen = node.dcs_last_seen.filter(|seen| *seen > 0);
-    date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(MEMBER_TIMEOUT.as_secs()))
+    date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(FRESH_LOOK))
 }
 
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they

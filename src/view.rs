@@ -1,4 +1,4 @@
-//! A view: one endpoint, what Patroni last said of it, and the checks that wait to hear it. Knows time, but no sockets.
+//! A view: one endpoint, what Patroni last said of it, and the checks that wait to hear it. No sockets, and time is an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl<C> View<C> {
     }
 
     /// The request in flight has ended. Gives the checks that it answers: all that had arrived when it began, and those
-    /// for which it is fresh enough. An answer that is to be confirmed answers none; those who wait make for another request.
+    /// for which it is fresh enough. An answer that is to be confirmed answers none; those who wait cause another request.
     pub fn observed(&mut self, now: Instant, judgement: Judgement) -> Vec<(C, Verdict)> {
         let Some(began) = self.fetch.take() else { return Vec::new() };
         // It comes too late for those who wait: the host was stopped meanwhile, or this loop.
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(view.overdue(clock.at(500)), [(2, late())]);
         assert!(view.begin_fetch(clock.at(510)));
         view.observed(clock.at(511), found(serve()));
-        assert_eq!(view.arrive(clock.at(630), clock.at(610), 3), Some((3, just_back())));
+        assert_eq!(view.arrive(clock.at(630), clock.at(610), 3), Some((3, serve())));
     }
 
     #[test]

@@ -211,7 +211,7 @@ fn the_moments_of_the_leader_lock() {
 /// killed after its first answer, which is also its last one.
 fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
     let ms = Duration::from_millis;
-    let limits = Limits { deadline: ms(200), max_age: ms(100), grace: ms(5000) };
+    let limits = Limits { deadline: ms(80), max_age: ms(100), grace: ms(5000) };
     let mut memory = Memory::new(limits);
     let mut now = Instant::now();
     let (mut all, mut words) = (Vec::new(), Vec::new());

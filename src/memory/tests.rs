@@ -11,8 +11,12 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
+        Story::with_grace(5000)
+    }
+
+    fn with_grace(grace: u64) -> Self {
         let ms = Duration::from_millis;
-        let limits = Limits { deadline: ms(500), max_age: ms(100), grace: ms(5000) };
+        let limits = Limits { deadline: ms(500), max_age: ms(100), grace: ms(grace) };
         Story { memory: Memory::new(limits), start: Instant::now() }
     }
 
@@ -259,7 +263,7 @@ fn in_a_pause_a_patroni_that_failed_to_renew_its_lock_goes_on_until_it_looks_aga
     assert_eq!(story.at(100, without(Some(7))), stand_by());
     let mut story = Story::new();
     story.at(0, holds());
-    assert_eq!(story.confirmed(5000, without(Some(7))), stand_by(), "it may have looked meanwhile");
+    assert_eq!(story.confirmed(5100, without(Some(7))), stand_by(), "it may have looked meanwhile");
     let mut story = Story::new();
     story.at(0, holds());
     story.at(100, refused());
@@ -271,10 +275,12 @@ fn in_a_pause_a_patroni_that_failed_to_renew_its_lock_goes_on_until_it_looks_aga
 fn a_silence_after_the_lock_was_missed_is_two_seconds_of_grace() {
     let mut story = Story::new();
     story.at(0, holds());
+    story.at(50, unlocked());
     story.at(100, unlocked());
     assert_eq!(story.at(2000, refused()), serve());
     assert_eq!(story.at(2050, unknown()), serve(), "Patroni is there");
     assert_eq!(story.at(2100, refused()).word(), "fail");
+    assert_eq!(story.at(2150, unlocked()), stand_by(), "nothing brings it back but the lock");
     story.at(2200, holds());
     assert_eq!(story.at(2300, holds()), serve());
     assert_eq!(story.at(6000, refused()), serve(), "the lock is here again");
@@ -314,4 +320,37 @@ fn whatever_tells_of_the_lock_ends_the_doubt_and_reads_know_none() {
     let mut story = Story::new();
     story.at(0, refused());
     assert_eq!(story.at(200, reads.clone()), reads.verdict);
+}
+
+#[test]
+fn without_a_grace_a_pause_lasts_as_long_as_with_one() {
+    let without = || Judgement { verdict: stand_by(), evidence: Evidence::WithoutLockInPause { looked: Some(7) } };
+    let mut story = Story::with_grace(0);
+    story.at(0, holds());
+    assert_eq!(story.at(300, without()), serve());
+    assert_eq!(story.at(600, in_pause(serve())), serve());
+    assert_eq!(story.at(1_000_000, in_pause(serve())), serve());
+    assert_eq!(story.at(1_000_100, refused()).word(), "fail");
+    assert_eq!(story.at(1_000_200, unlocked()), stand_by());
+}
+
+#[test]
+fn an_answer_that_takes_a_moment_leaves_no_doubt_and_a_replica_has_none() {
+    let mut story = Story::new();
+    assert_eq!(story.took(0, 900, holds()), serve(), "it was overdue, and Patroni was there");
+    // /read-only, of which a replica has no lock.
+    let replica = conclusive(Verdict::Serve("replica".into()), false);
+    let mut story = Story::new();
+    story.at(0, refused());
+    assert_eq!(story.at(200, replica.clone()), replica.verdict);
+    assert_eq!(story.at(400, holds()), serve(), "promoted");
+}
+
+#[test]
+fn a_node_that_stands_by_stands_by_through_a_silence() {
+    let mut story = Story::new();
+    story.at(0, holds());
+    story.at(100, unlocked());
+    assert_eq!(story.confirmed(200, without_lock()), stand_by());
+    assert_eq!(story.at(4000, refused()), stand_by());
 }

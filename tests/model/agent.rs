@@ -14,7 +14,8 @@ use super::Ms;
 use super::haproxy::Check;
 use super::rest_api::Says;
 
-pub const DEADLINE: Ms = 200;
+/// The program's defaults.
+pub const DEADLINE: Ms = 80;
 pub const MAX_AGE: Ms = 100;
 pub const GRACE: Ms = 5000;
 

@@ -2,7 +2,8 @@
 
 use super::Ms;
 
-pub const AGENT_INTER: Ms = 250;
+/// The README's.
+pub const AGENT_INTER: Ms = 100;
 const INTER: Ms = 1000;
 const FALL: u32 = 3;
 

@@ -51,8 +51,6 @@ pub struct Node {
     pub last_line: String,
     /// The observation that was delivered last and granted the lock, or told of a paused cluster that nobody leads.
     grant_began: Option<Ms>,
-    /// When the request of the observation began that missed the lock first.
-    missed_began: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
     /// Its agent has seen who has the lock since it was started.
@@ -120,9 +118,6 @@ impl Invariants {
         (node.answered_at, node.answered_began, node.answer_granted) = (Some(now), began, says.status == 200);
         let is_untold = says.unlocked && (says.status == 503 || says.pause);
         node.knows |= !is_untold || !says.is_primary();
-        if says.is_primary() && says.status == 503 && !says.pause {
-            node.missed_began.get_or_insert(began);
-        }
         let goes_on = says.pause && (says.unlocked || node.grant_began.is_some_and(|granted| began < granted + GRACE));
         if says.is_primary() && (says.status == 200 || goes_on) {
             (node.grant_began, node.heard_silence) = (Some(began), false);
@@ -136,10 +131,6 @@ impl Invariants {
         let node = &mut self.nodes[number];
         let is_ready = reply.line.starts_with("READY UP");
         let was_ready = node.last_line.starts_with("READY UP");
-        let missed_began = node.missed_began;
-        if is_ready && node.answer_granted {
-            node.missed_began = None;
-        }
         node.last_line.clone_from(&reply.line);
         let broken = |kind, what: &str| {
             Err(Violation { at: now, kind, what: format!("node {number} {what}: {}", reply.line.trim_end()) })
@@ -166,7 +157,7 @@ impl Invariants {
         let is_blind =
             says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
         // A lock that was missed before a silence is not believed in for long.
-        let is_missed = missed_began.is_some_and(|began| now >= began + 2000);
+        let is_missed = !node.answer_granted && now >= node.answered_began + 2000;
         // Patroni was started anew, and the agent, which was stopped as well, did not hear its silence.
         let is_unheard = node.grant_began.is_some_and(|began| began < patroni.started_at) && !node.heard_silence;
         if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard && !is_missed {
@@ -189,7 +180,8 @@ impl Invariants {
         let is_missed = !node.answer_granted && now > node.answered_began + 2000 + INTERVAL;
         let lost_in_silence = is_unheard && !is_missed && (is_given_up || is_lease_over);
         // Patroni was started anew meanwhile, and may not have looked at its lock yet.
-        let is_new = store.given_up.is_some() && patroni.started_at > 0 && now < patroni.started_at + 2000 + INTERVAL;
+        let is_new = patroni.started_at > 0 && now < patroni.started_at + 2000 + INTERVAL;
+        let is_new = is_new && store.given_up.is_some_and(|at| at + GRACE >= node.answered_began);
         says.claims_lock() || goes_on_in_pause || lost_in_silence || is_new
     }
 

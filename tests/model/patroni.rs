@@ -12,7 +12,7 @@ const MEMBER_TIMEOUT: Ms = 2000;
 /// Between the start of the REST API and the first round of the loop.
 const FIRST_ROUND: Ms = 100;
 /// For so long a store that is away is read from the cache (`dcs/etcd3.py`, `KVCache`).
-const CACHED: Ms = 2000;
+const CACHED: Ms = 1000;
 /// `ensure_dcs_access`: nothing is answered before the store was read.
 const DCS_ACCESS: Ms = 5000;
 

@@ -49,14 +49,14 @@ fn simulate(seconds: u64, seed: u64) -> ExitCode {
     let left = || end.saturating_duration_since(Instant::now());
     // Each of the two gets its share.
     let on_grid = search(Rule::Real, grid(triples), left() * 7 / 10);
-    is_good &= report(&format!("up to three faults, of {triples} combinations"), &on_grid);
+    is_good &= report(&format!("up to three faults, {} of {triples} combinations", on_grid.runs), &on_grid);
     let seeds = (seed..).map(random);
     is_good &= report(&format!("random, from seed {seed}"), &search(Rule::Real, seeds, left()));
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report(what: &str, found: &Found) -> bool {
-    println!("{what}: {} runs, two READY for {} ms at most", found.runs, found.longest_double);
+    println!("{what}: {} runs, two READY without an excuse for {} ms at most", found.runs, found.longest_double);
     for (kind, (count, scenario, violation)) in &found.violations {
         println!("{kind:?}, {count} times; the first: {scenario}\n  {violation}");
         tell(scenario, Rule::Real);

@@ -95,7 +95,8 @@ impl World {
             }
         }
         let is_frozen = std::array::from_fn(|node| self.is_host_frozen(node));
-        let latency = self.troubles.iter().map(|trouble| trouble.latency).max().unwrap_or_default();
+        let slow = self.troubles.iter().filter(|trouble| self.now < trouble.slow_until + trouble.latency);
+        let latency = slow.map(|trouble| trouble.latency).max().unwrap_or_default();
         self.invariants.compare(self.now, &self.servers, (&self.store, &self.patronis), is_frozen, latency)
     }
 
