@@ -7,7 +7,7 @@
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages and shell completions from their sources
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
-# make simulate   the rule in a model of a cluster, under every combination of three faults, for SECONDS=3600
+# make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make test       everything that is tested, on the real parts
 #                 RELEASE=trixie: of the booted Debians that one alone

@@ -101,7 +101,7 @@ pub struct Options {
 
     /// Patroni silent: its word stands
     ///
-    /// While Patroni does not answer, or says that nobody holds the leader lock, its last word stands until it is this old: 20s at most, 0s for none. In a paused cluster that nobody leads it stands for as long as that lasts.
+    /// While Patroni does not answer, or says that nobody holds the leader lock, its last word stands until it is this old: 20s at most, 0s for none. In a paused cluster that nobody leads it stands for as long as that lasts. Keep it below Patroni's ttl - loop_wait - retry_timeout.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = humantime::parse_duration)]
     grace: Duration,

@@ -95,7 +95,7 @@ impl Explanation {
         let node_verdict = judge(&health, &first).verdict;
         let (health, summary) = sum_up(options, &node_verdict, node.as_ref(), &rows, named);
         let mut hints = first.as_ref().err().map_or_else(Vec::new, |failure| hints(&patroni, failure));
-        if node.as_ref().is_some_and(|node| node.cluster_unlocked) {
+        if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
             hints.push(UNLOCKED.into());
         }
         let lag = node.as_ref().and_then(|node| lag(&patroni, node));

@@ -140,9 +140,14 @@ impl Memory {
         let is_second = std::mem::take(&mut self.unconfirmed);
         let is_granted = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
-            Evidence::WithoutLockInPause { looked } if was_here_just_now && !self.was_free() => {
-                let before = self.missed.and_then(|missed| missed.looked);
-                looked.zip(before).map(|(looked, before)| looked <= before)
+            // Without a look at the store since, it has only failed to renew its lock; one that does not tell may have.
+            Evidence::WithoutLockInPause { looked: None } if was_here_just_now && !self.was_free() => None,
+            Evidence::WithoutLockInPause { looked }
+                if was_here_just_now
+                    && !self.was_free()
+                    && self.missed.is_some_and(|missed| looked <= missed.looked) =>
+            {
+                Some(true)
             }
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } => {
                 self.unconfirmed = was_here == Some(true) && !is_second;

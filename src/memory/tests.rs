@@ -247,7 +247,7 @@ fn in_a_pause_a_patroni_that_failed_to_renew_its_lock_goes_on_until_it_looks_aga
     assert_eq!(story.at(22_000, refused()), serve());
     story.at(31_000, holds());
     assert_eq!(story.at(31_100, without(Some(40))), serve());
-    assert_eq!(story.at(31_200, without(Some(41))), stand_by(), "it has looked again");
+    assert_eq!(story.confirmed(31_200, without(Some(41))), stand_by(), "it has looked again");
     // Where another node may have taken it, as it was free, it is believed at the second time.
     let mut story = Story::new();
     story.at(0, holds());

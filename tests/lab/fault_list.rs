@@ -183,7 +183,7 @@ pub const FAULTS: [Fault; 19] = [
         traffic: Traffic::Writes,
         by_hand: true,
         // Which of the two takes the key afterwards is chance, and an interval passes until both agents have heard.
-        goals: Goals { two_ready_ms: Some(250), ..GOES_ON },
+        goals: Goals { two_ready_ms: Some(100), ..GOES_ON },
         happens: |lab, primary| {
             lab.cluster.configure(&json!({"pause": true}))?;
             thread::sleep(A_WHILE);
@@ -201,7 +201,7 @@ pub const FAULTS: [Fault; 19] = [
         by_hand: false,
         // READY was its last word, until the health check beside the agent has failed. And Patroni 3.0.2, back again, puts
         // its name into the leader key without a look at who is there (etcd3.py, _update_leader): the key moves.
-        goals: Goals { two_ready_ms: Some(250), ready_though_not_fit_ms: None, ..FAILOVER },
+        goals: Goals { two_ready_ms: Some(100), ready_though_not_fit_ms: None, ..FAILOVER },
         happens: |lab, primary| {
             let frozen = lab.processes_on(primary)?;
             for pid in &frozen {

@@ -8,7 +8,7 @@ use super::{READ_BACKENDS, WRITE_BACKENDS};
 
 impl Goals {
     /// As they stand in the report, and which of them a result misses.
-    pub fn judge(&self, result: &mut Value) {
+    pub fn judge(&self, by_hand: bool, result: &mut Value) {
         let stayed = result["primary before"] == result["primary after"];
         let goes_on = (self.primary_goes_on && stayed).then_some(0);
         let writes = result["endpoint"] == Traffic::Writes.endpoint();
@@ -26,6 +26,9 @@ impl Goals {
             if most.is_some_and(|most| was > most) {
                 missed.push(format!("{what}: {was}"));
             }
+        }
+        if self.primary_goes_on && !stayed && !by_hand {
+            missed.push("the primary is another one".to_owned());
         }
         if let Some(word) = result["first word after promotion"].as_str().filter(|word| !word.starts_with("READY")) {
             missed.push(format!("first word after promotion: {word}"));

@@ -270,7 +270,7 @@ impl Lab {
             "sessions": SESSIONS,
             "nodes": nodes,
         });
-        fault.goals.judge(&mut result);
+        fault.goals.judge(fault.by_hand, &mut result);
         Ok(result)
     }
 
