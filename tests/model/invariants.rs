@@ -6,10 +6,14 @@ use super::agent::{DEADLINE, GRACE, MAX_AGE, Outcome, Reply};
 use super::haproxy::{AGENT_INTER, Server};
 use super::patroni::Patroni;
 use super::store::Store;
-use super::{Ms, NODES};
+use super::{Ms, NODES, STEP};
 
-/// What a word may lag behind: HAProxy asks each interval, and the answer is from an observation that began so long before.
-const INTERVAL: Ms = AGENT_INTER + MAX_AGE + DEADLINE;
+/// What a word may lag behind: HAProxy asks each interval, the answer is from an observation that began so long before, and one
+/// that contradicts all that was known is asked for twice.
+const INTERVAL: Ms = AGENT_INTER + MAX_AGE + DEADLINE + REQUEST;
+
+/// One request.
+const REQUEST: Ms = 3 * STEP;
 
 /// After so long without trouble a word has to be the right one.
 const SETTLED: Ms = 1000;
