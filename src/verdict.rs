@@ -154,7 +154,12 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
                 let verdict = Verdict::StandBy(without + ", paused");
                 return Judgement { verdict, evidence: Evidence::WithoutLockInPause { looked } };
             }
-            Judgement { verdict: Verdict::StandBy(without), evidence: Evidence::WithoutLock }
+            let verdict = Verdict::StandBy(without);
+            if node.cluster_unlocked {
+                // Its look is old, so it was neither started just now, nor is the answer torn.
+                return Judgement::conclusive(verdict, Some(false));
+            }
+            Judgement { verdict, evidence: Evidence::WithoutLock }
         }
         "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node)), granted),
         "unknown" => {

@@ -123,7 +123,7 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
         // A look of more than two seconds ago says nothing of who has taken the lock since.
         ("/primary", 503, "running primary", seen(0), stand_by(nobody), UNLOCKED),
         ("/primary", 503, "running primary", seen(2), stand_by(nobody), UNLOCKED),
-        ("/primary", 503, "running primary", seen(3), without.clone(), WithoutLock),
+        ("/primary", 503, "running primary", seen(3), without.clone(), LOCK_ELSEWHERE),
         ("/primary", 503, "running primary", seen(1_000_000), stand_by(nobody), UNLOCKED),
         ("/primary", 503, "running primary", seen_in_pause(30), stand_by(nobody_in_pause), UNLOCKED_IN_PAUSE),
         // Only a running Postgres with a leader's role may go on.
