@@ -71,15 +71,14 @@ impl Memory {
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
         let mut judgement = self.settle(began, judgement);
-        if self.is_late(now, began)
-            || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none()
-        {
+        let is_late = self.is_late(now, began);
+        if is_late || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none() {
             self.doubt = true;
         }
         if let Evidence::Conclusive { granted } = judgement.evidence {
             let was_in_doubt = self.doubt;
             // A late answer is as old as the silence, and garbage tells nothing of the lock.
-            self.doubt = was_in_doubt && (granted.is_none() || self.is_late(now, began));
+            self.doubt = was_in_doubt && (granted.is_none() || is_late);
             if was_in_doubt && granted == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
                 // The lock may have gone to another node in the silence and come back just now, and that node's agent says
                 // READY for another max-age.

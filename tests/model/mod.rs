@@ -1,9 +1,9 @@
 //! A model of a cluster in which the real rule is at work: three Patronis and a store, three agents with the program's own
 //! verdict and cache, two HAProxies that ask as ours are configured. Time is virtual and goes in steps of 10 ms.
 //!
-//! `store`, `patroni`, `postgres` and `rest_api` are modelled after Patroni 4.1.5 (`ha.py`, `api.py`, `dcs/__init__.py`), `haproxy` after FACTS of its
-//! agent-check; `agent` wraps the real code; `world` is all of them and the clock; `faults` is what can befall them;
-//! `invariants` is what must hold; `search` tries all there is to try.
+//! `store`, `patroni`, `postgres` and `rest_api` are modelled after Patroni 4.1.5 (`ha.py`, `api.py`, `dcs/__init__.py`), `haproxy`
+//! after the `agent-check` of its manual; `agent` wraps the real code; `world` is all of them and the clock; `faults` is what can
+//! befall them; `invariants` is what must hold; `search` tries all there is to try.
 
 // The program and the test use a part of it each.
 #![allow(dead_code)]

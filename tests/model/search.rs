@@ -90,38 +90,35 @@ pub fn grid(size: usize) -> impl Iterator<Item = Scenario> {
     (0..size).map(move |number| combination(number * 7_368_787 % size))
 }
 
+/// Takes one of so many choices off a number that stands for several.
+fn choose(rest: &mut usize, from: usize) -> usize {
+    let chosen = *rest % from;
+    *rest /= from;
+    chosen
+}
+
 /// One combination of the grid.
 fn combination(number: usize) -> Scenario {
     let (all, few, settings) = (all(), few(), settings());
     let mut rest = number;
-    let mut choose = |from: usize| {
-        let chosen = rest % from;
-        rest /= from;
-        chosen
-    };
     let (pairs, _) = grid_size();
     let setting = |number| settings[number];
     if number < pairs {
-        let (cluster, first) = (setting(choose(settings.len())), BEGIN[choose(BEGIN.len())]);
-        let one = (first, all[choose(all.len())]);
-        let faults = match choose(1 + GAPS.len() * all.len()) {
+        let (cluster, first) = (setting(choose(&mut rest, settings.len())), BEGIN[choose(&mut rest, BEGIN.len())]);
+        let one = (first, all[choose(&mut rest, all.len())]);
+        let faults = match choose(&mut rest, 1 + GAPS.len() * all.len()) {
             0 => vec![one],
             two => vec![one, (first + GAPS[(two - 1) % GAPS.len()], all[(two - 1) / GAPS.len()])],
         };
         return Scenario { settings: cluster, phase: 0, faults };
     }
     rest = number - pairs;
-    let mut choose = |from: usize| {
-        let chosen = rest % from;
-        rest /= from;
-        chosen
-    };
-    let cluster = setting(choose(settings.len()));
-    let mut at = BEGIN[choose(BEGIN.len())];
+    let cluster = setting(choose(&mut rest, settings.len()));
+    let mut at = BEGIN[choose(&mut rest, BEGIN.len())];
     let mut faults = Vec::new();
     for _ in 0..3 {
-        faults.push((at, few[choose(few.len())]));
-        at += FEW_GAPS[if faults.len() < 3 { choose(FEW_GAPS.len()) } else { 0 }];
+        faults.push((at, few[choose(&mut rest, few.len())]));
+        at += FEW_GAPS[if faults.len() < 3 { choose(&mut rest, FEW_GAPS.len()) } else { 0 }];
     }
     Scenario { settings: cluster, phase: 0, faults }
 }
