@@ -55,6 +55,13 @@ pub struct Options {
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     endpoint: Endpoint,
 
+    /// Further endpoints that agent-send may name
+    ///
+    /// May be repeated; in the environment they are separated by spaces. On an agent-send socket a check names its endpoint: that
+    /// of another socket, --endpoint, or one of these.
+    #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
+    also: Vec<Endpoint>,
+
     /// Bind a port ourselves
     ///
     /// May be repeated; in the environment they are separated by spaces. ADDR:PORT=NAME is for what NAME says:
@@ -230,10 +237,18 @@ impl Options {
             return bad(format!("--grace {:?} is too long: 20s at most", options.grace));
         }
         options.vocabulary(&options.endpoint)?;
-        if options.insecure {
-            eprintln!("patroni-check: --insecure: whoever answers at {} is taken for Patroni", options.patroni);
-        }
         Ok(options)
+    }
+
+    /// What the operator should know of these options.
+    pub fn warning(&self) -> Option<String> {
+        let who = &self.patroni;
+        self.insecure.then(|| format!("--insecure: whoever answers at {who} is taken for Patroni"))
+    }
+
+    /// The endpoints that a check may name by agent-send, beside those of the sockets.
+    pub fn named(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.endpoint).chain(&self.also)
     }
 
     /// The endpoint to answer for where nothing else is said.

@@ -12,20 +12,13 @@ use mio::Waker;
 use mio::net::TcpStream;
 
 use crate::cli::Options;
+use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::metrics::{Meter, Metrics};
 use crate::patroni::{Observation, Patroni};
 use crate::reply::Vocabulary;
 use crate::verdict::{Judgement, Verdict, judge};
 use crate::view::View;
-
-/// So many endpoints may be asked about by `agent-send` beside those that sockets are for: each means one more request at
-/// a time to Patroni, which has five workers.
-pub const LENT: usize = 4;
-
-/// Whoever asks by `agent-send` asks each few seconds. An endpoint that was not asked about for so long makes room for
-/// another one.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// One endpoint's.
 pub struct Desk {
@@ -44,8 +37,6 @@ pub struct Desk {
     /// For Prometheus.
     pub meter: Meter,
     fetch: Sender<()>,
-    /// When it was asked about last; none for one that stays.
-    asked: Option<Instant>,
 }
 
 /// What a desk's thread found.
@@ -95,32 +86,17 @@ impl Desks {
         Ok(self.desks.len() - 1)
     }
 
-    /// The desk for an endpoint that somebody asks about by `agent-send`: the one it has, or a new one, or that of another
-    /// one that was not asked about for long. None where there are too many.
-    pub fn lend(&mut self, now: Instant, endpoint: &Endpoint) -> Option<usize> {
-        let desk = match self.find(endpoint) {
-            Some(desk) => desk,
-            None => {
-                let lent = self.desks.iter().filter(|desk| desk.asked.is_some()).count();
-                let place = if lent < LENT {
-                    self.desks.len()
-                } else {
-                    self.desks.iter().position(|desk| desk.is_idle(now))?
-                };
-                let desk = self.desk(place, endpoint).ok()?;
-                // In the place of the idle one, or behind the last.
-                drop(self.desks.splice(place..self.desks.len().min(place + 1), [Desk { asked: Some(now), ..desk }]));
-                place
-            }
-        };
-        if let Some(asked) = &mut self.desks[desk].asked {
-            *asked = now;
-        }
-        Some(desk)
+    /// The desk of an endpoint that a check names itself.
+    ///
+    /// # Errors
+    /// The verdict on one that nobody has put on the list: each desk means one more request at a time to Patroni, so which there
+    /// are is for the settings to say.
+    pub fn named(&self, endpoint: &Endpoint) -> Result<usize, Verdict> {
+        self.find(endpoint).ok_or_else(|| not_listed(endpoint))
     }
 
     /// What Patroni said since the last time, taken note of: the checks that it answers, with their desk and verdict.
-    pub fn collect(&mut self, now: Instant) -> Option<(usize, Vec<(TcpStream, Verdict)>)> {
+    pub fn collect(&mut self, now: Moment) -> Option<(usize, Vec<(TcpStream, Verdict)>)> {
         let Found { desk: index, observation, judgement, took } = self.found.try_recv().ok()?;
         let desk = &mut self.desks[index];
         desk.meter.fetched(took, &observation, &judgement);
@@ -129,7 +105,7 @@ impl Desks {
     }
 
     /// Asks Patroni where somebody waits to hear it.
-    pub fn fetch(&mut self, now: Instant) {
+    pub fn fetch(&mut self, now: Moment) {
         for desk in &mut self.desks {
             if desk.view.begin_fetch(now) {
                 // The thread lives as long as the desk: a panic in it ends the program.
@@ -168,7 +144,6 @@ impl Desks {
             answered: 0,
             meter: self.metrics.meter(endpoint)?,
             fetch: self.fetcher(index, endpoint)?,
-            asked: None,
         })
     }
 
@@ -192,37 +167,7 @@ impl Desks {
     }
 }
 
-impl Desk {
-    fn is_idle(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|asked| asked + IDLE <= now) && self.view.is_quiet()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-    use mio::{Poll, Token};
-
-    #[test]
-    fn a_lent_desk_is_lent_to_another_one_when_nobody_has_come_for_long() {
-        let poll = Poll::new().unwrap();
-        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
-        let options = Options::try_parse_from(["patroni-check"]).unwrap();
-        let mut desks = Desks::new(&options, waker).unwrap();
-        let start = Instant::now();
-        let endpoint = |lag: usize| format!("/replica?lag={lag}").parse::<Endpoint>().unwrap();
-        let stays = desks.open(&"/primary".parse().unwrap()).unwrap();
-        for lag in 1..=LENT {
-            assert_eq!(desks.lend(start, &endpoint(lag)), Some(stays + lag));
-        }
-        assert_eq!(desks.lend(start, &endpoint(9)), None);
-        assert_eq!(desks.lend(start, &endpoint(9)), None, "nothing is left of the first try");
-        let later = start + IDLE;
-        assert_eq!(desks.lend(later, &endpoint(1)), Some(1), "still in use");
-        assert_eq!(desks.lend(later, &endpoint(9)), Some(2));
-        assert_eq!(desks.desks.len(), 1 + LENT);
-        assert_eq!(desks.lend(later, &endpoint(2)), Some(3), "its meter was free again");
-        assert_eq!(desks.desks[0].endpoint.to_string(), "/primary", "it stays, though nobody has come");
-    }
+/// What is said to a check that names an endpoint which is not on the list.
+pub fn not_listed(endpoint: &Endpoint) -> Verdict {
+    Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {endpoint}"))
 }

@@ -11,8 +11,9 @@ use mio::{Interest, Registry, Token};
 use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
 
-/// An endpoint has a few dozen bytes, a request for metrics a few hundred.
-pub const LIMIT: usize = 4096;
+/// A client that has not spoken by then is closed. HAProxy sends its line with the first packet after the connection is made; one
+/// that is lost comes some hundred milliseconds later.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a client is to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +24,20 @@ pub enum Speech {
     Head,
 }
 
+impl Speech {
+    /// The most bytes that are read. An endpoint has a few dozen, a request for metrics a few hundred.
+    pub fn limit(self) -> usize {
+        match self {
+            Speech::Line => 512,
+            Speech::Head => 4096,
+        }
+    }
+}
+
 /// What a client has said, whole or not: its time may have been up.
 pub struct Heard {
     /// The client.
     pub client: TcpStream,
-    /// When it came.
-    pub arrived: Instant,
     /// What it was to say.
     pub speech: Speech,
     /// What it said.
@@ -36,52 +45,46 @@ pub struct Heard {
 }
 
 /// The clients that speak.
+#[derive(Default)]
 pub struct Hearing {
-    patience: Duration,
     clients: HashMap<Token, Heard>,
     /// When each has to have spoken, in order; some have by then.
     over: VecDeque<(Instant, Token)>,
 }
 
-/// How long a check may take to say its endpoint, of the time in which it is answered. HAProxy sends it with the first
-/// packet after the connection is made.
-pub fn patience(deadline: Duration) -> Duration {
-    deadline / 4
-}
-
-/// The endpoint that a check asks about. Nothing said means the default one.
+/// The endpoint that a check asks about by its line; an empty one means the default one.
 ///
 /// # Errors
-/// The verdict on what is no endpoint: it must neither be taken for another one nor go unnoticed.
+/// The verdict on a line that is none, or names none: it must neither be taken for an endpoint nor go unnoticed.
 pub fn endpoint_in(said: &[u8], default: &Endpoint) -> Result<Endpoint, Verdict> {
-    let text = String::from_utf8_lossy(said);
-    match text.lines().next().unwrap_or_default().trim() {
+    let fail = |what: &str| Verdict::Fail(format!("agent-send: {what}"));
+    let Some(end) = said.iter().position(|byte| *byte == b'\n') else {
+        // Its beginning may be another endpoint.
+        return Err(fail("a line without an end; write \\n at its end"));
+    };
+    let line = String::from_utf8_lossy(&said[..end]);
+    match line.trim() {
         "" => Ok(default.clone()),
-        line => line.parse().map_err(|_| Verdict::Fail("agent-send: no health check endpoint of Patroni's".into())),
+        line => line.parse().map_err(|_| fail("no health check endpoint of Patroni's")),
     }
 }
 
 impl Hearing {
-    /// Nobody yet.
-    pub fn new(deadline: Duration) -> Self {
-        Hearing { patience: patience(deadline), clients: HashMap::new(), over: VecDeque::new() }
-    }
-
     /// Hears a client that just came. It is given back if it has said it all already.
     pub fn begin(
         &mut self,
-        arrived: Instant,
+        now: Instant,
         client: TcpStream,
         speech: Speech,
         token: Token,
         registry: &Registry,
     ) -> Option<Heard> {
-        let mut heard = Heard { client, arrived, speech, said: Vec::new() };
+        let mut heard = Heard { client, speech, said: Vec::new() };
         if heard.listen() || registry.register(&mut heard.client, token, Interest::READABLE).is_err() {
             return Some(heard);
         }
         self.clients.insert(token, heard);
-        self.over.push_back((arrived + self.patience, token));
+        self.over.push_back((now + REQUEST_TIMEOUT, token));
         None
     }
 
@@ -99,6 +102,16 @@ impl Hearing {
             }
         }
         None
+    }
+
+    /// Closes the one that has taken longest to speak, if any.
+    pub fn dismiss_oldest(&mut self) -> bool {
+        while let Some((_, token)) = self.over.pop_front() {
+            if self.clients.remove(&token).is_some() {
+                return true;
+            }
+        }
+        false
     }
 
     /// When to call [`Hearing::overdue`] again.
@@ -128,7 +141,7 @@ impl Heard {
     /// Reads what there is. Whether nothing more is to come, or to be wanted.
     fn listen(&mut self) -> bool {
         let mut buffer = [0; 512];
-        while self.said.len() < LIMIT && !self.is_whole() {
+        while self.said.len() < self.speech.limit() && !self.is_whole() {
             match self.client.read(&mut buffer) {
                 Ok(0) => return true,
                 Ok(count) => self.said.extend_from_slice(&buffer[..count]),
@@ -153,22 +166,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_asks_about_an_endpoint_or_the_default_one_or_nothing_that_is_known() {
-        let default: Endpoint = "/primary".parse().unwrap();
-        let said = |text: &[u8]| endpoint_in(text, &default).map(|endpoint| endpoint.to_string()).map_err(drop);
-        let table: [(&[u8], _); 9] = [
-            (b"", Ok("/primary")),
-            (b"\r\n", Ok("/primary")),
-            (b"/replica\n", Ok("/replica")),
-            (b" /replica?lag=1kB\r\n/primary\n", Ok("/replica?lag=1024")),
-            (b"/replica", Ok("/replica")),
-            (b"/replica/\n", Err(())),
-            (b"replica\n", Err(())),
-            (b"/replica\xff\n", Err(())),
-            (b"GET /replica HTTP/1.1\r\n", Err(())),
+    fn a_line_names_an_endpoint_or_is_a_failure() {
+        let default: Endpoint = "/sync".parse().unwrap();
+        let said = |text: &[u8]| match endpoint_in(text, &default) {
+            Ok(endpoint) => endpoint.to_string(),
+            Err(verdict) => verdict.why().to_owned(),
+        };
+        let table: [(&[u8], &str); 12] = [
+            (b"/replica\n", "/replica"),
+            (b" /replica?lag=1kB\r\n/primary\n", "/replica?lag=1024"),
+            (b"", "without an end"),
+            (b"/replica", "without an end"),
+            (b"/read-only", "without an end"),
+            (&[b'x'; 512], "without an end"),
+            (b"\n", "/sync"),
+            (b"\r\n", "/sync"),
+            (b"/replica/\n", "no health check"),
+            (b"replica\n", "no health check"),
+            (b"/replica\xff\n", "no health check"),
+            (b"GET /replica HTTP/1.1\r\n", "no health check"),
         ];
         for (text, expected) in table {
-            assert_eq!(said(text), expected.map(str::to_owned), "{}", String::from_utf8_lossy(text));
+            let got = said(text);
+            assert!(got.contains(expected), "{}: {got}", String::from_utf8_lossy(text));
         }
     }
 }

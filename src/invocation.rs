@@ -5,11 +5,12 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use libsystemd::activation::receive_descriptors_with_names;
 use listenfd::ListenFd;
-use socket2::{SockRef, Socket};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::cli::{BadConfiguration, Options};
 use crate::endpoint::Endpoint;
@@ -71,25 +72,37 @@ impl Invocation {
         if !passed.is_empty() {
             return from_systemd(passed);
         }
-        let default = options.endpoint().clone();
-        if let Some(connection) = standard_input()? {
-            return Ok(Invocation::Connection(connection, Purpose::Endpoint(default)));
-        }
         let mut listeners = Vec::new();
         for (address, purpose) in options.listen() {
             let listener = TcpListener::bind(address)
                 .map_err(|e| io::Error::new(e.kind(), format!("--listen {address}: {e}; is something else there?")))?;
             listeners.push((listener, purpose));
         }
-        Ok(if listeners.is_empty() { Invocation::Nobody(default) } else { Invocation::Listeners(listeners) })
+        if !listeners.is_empty() {
+            return Ok(Invocation::Listeners(listeners));
+        }
+        let default = options.endpoint().clone();
+        Ok(match standard_input()? {
+            Some(connection) => Invocation::Connection(connection, Purpose::Endpoint(default)),
+            None => Invocation::Nobody(default),
+        })
     }
 }
 
-/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says.
+/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says (sd_listen_fds(3)).
 fn passed(options: &Options) -> Result<Vec<(TcpListener, Purpose)>, BadConfiguration> {
+    let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let bad = |what: String| BadConfiguration(format!("sockets passed by LISTEN_FDS: {what}"));
+    if value("LISTEN_FDS").is_some() && value("LISTEN_PID").is_none() {
+        return Err(bad("LISTEN_PID is missing; without it nobody knows whether they are for us".into()));
+    }
     // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names, adopts them.
-    let names = receive_descriptors_with_names(false).unwrap_or_default();
+    let names = receive_descriptors_with_names(false).map_err(|e| bad(e.to_string()))?;
     let mut descriptors = ListenFd::from_env();
+    let given = value("LISTEN_FDNAMES").map_or(0, |names| names.as_bytes().split(|byte| *byte == b':').count());
+    if given > 0 && descriptors.len() > 0 && given != descriptors.len() {
+        return Err(bad(format!("there are {} and {given} names in LISTEN_FDNAMES", descriptors.len())));
+    }
     let mut sockets = Vec::new();
     for index in 0..descriptors.len() {
         let name = names.get(index).map_or("", |(_, name)| name);
@@ -119,13 +132,21 @@ fn from_systemd(mut passed: Vec<(TcpListener, Purpose)>) -> Result<Invocation, B
     }
 }
 
-/// The connection on standard input, if that is a socket: inetd, xinetd, StandardInput=socket.
+/// The connection on standard input, if that is one: inetd, xinetd, StandardInput=socket.
 fn standard_input() -> Result<Option<Socket>, BadConfiguration> {
-    let Ok(descriptor) = io::stdin().as_fd().try_clone_to_owned() else { return Ok(None) };
-    let socket = Socket::from(descriptor);
-    match socket.is_listener() {
-        Ok(false) => Ok(Some(socket)),
-        Ok(true) => Err(BadConfiguration("standard input is a listener; inetd must accept itself (nowait)".into())),
-        Err(_) => Ok(None),
+    let stdin = io::stdin();
+    if SockRef::from(&stdin).is_listener().unwrap_or(false) {
+        return Err(BadConfiguration("standard input is a listener; inetd must accept itself (nowait)".into()));
     }
+    // What ssh and containers have there is a socket as well, but no connection of HAProxy's.
+    let descriptor = is_connection(&stdin).then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten();
+    Ok(descriptor.map(Socket::from))
+}
+
+/// Whether this is a TCP connection.
+pub fn is_connection(descriptor: &impl AsFd) -> bool {
+    let socket = SockRef::from(descriptor);
+    let is_stream = matches!(socket.r#type(), Ok(Type::STREAM));
+    let is_inet = socket.domain().is_ok_and(|domain| domain == Domain::IPV4 || domain == Domain::IPV6);
+    is_stream && is_inet && !socket.is_listener().unwrap_or(true)
 }

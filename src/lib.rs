@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod invocation;
 
+pub mod clock;
 pub mod endpoint;
 pub mod patroni;
 
@@ -15,11 +16,12 @@ pub mod reply;
 
 pub mod desk;
 pub mod hear;
+pub mod journal;
 pub mod linger;
 pub mod metrics;
+pub mod notify;
 pub mod once;
 pub mod serve;
-pub mod supervise;
 pub mod view;
 
 pub mod explain;

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use patroni_check::cli::{BadConfiguration, Command, Options};
 use patroni_check::invocation::Invocation;
-use patroni_check::{explain, haproxy_config, hold, once, serve, settings};
+use patroni_check::{explain, haproxy_config, hold, journal, once, serve, settings};
 
 fn main() -> ExitCode {
     match run() {
         Ok(status) => status,
         Err(e) => {
-            eprintln!("patroni-check: {e}");
+            journal::complain(&e.to_string());
             ExitCode::from(if e.is::<BadConfiguration>() { 2 } else { 1 })
         }
     }
@@ -22,6 +22,9 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::read()?;
     if let (Some(_), Some(mut with_the_settings)) = (&options.command, settings::with_the_settings()) {
         return Err(with_the_settings.exec().into());
+    }
+    if options.command.is_some() {
+        warn(&options);
     }
     match &options.command {
         None => answer(&options)?,
@@ -37,6 +40,15 @@ fn answer(options: &Options) -> Result<(), Box<dyn Error>> {
     match Invocation::find(options)? {
         Invocation::Listeners(listeners) => serve::serve(listeners, options),
         Invocation::Connection(connection, endpoint) => once::answer(connection, &endpoint, options),
-        Invocation::Nobody(endpoint) => once::print(&endpoint, options),
+        Invocation::Nobody(endpoint) => {
+            warn(options);
+            once::print(&endpoint, options)
+        }
+    }
+}
+
+fn warn(options: &Options) {
+    if let Some(warning) = options.warning() {
+        journal::complain(&warning);
     }
 }

@@ -1,7 +1,8 @@
 //! What was known before, and for how long it stands where an observation settles nothing. Time is an argument, for the tests.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::verdict::{Evidence, Judgement, Verdict};
 use crate::view::Limits;
 
@@ -20,15 +21,15 @@ enum Restart {
     No,
     /// It is silent.
     Silent,
-    /// It answers again; until then.
-    Until(Instant),
+    /// It answers again, since then.
+    Since(Moment),
 }
 
 /// The lock was here, and Patroni misses it.
 #[derive(Debug, Clone, Copy)]
 struct Missed {
     /// When the newest such observation began.
-    latest: Instant,
+    latest: Moment,
     in_pause: bool,
     /// When Patroni had looked at the store by its first such answer, in seconds of Unix time.
     looked: Option<u64>,
@@ -41,9 +42,9 @@ struct Missed {
 pub struct Memory {
     limits: Limits,
     /// The newest conclusive verdict, and when its observation began.
-    conclusive: Option<(Instant, Verdict)>,
+    conclusive: Option<(Moment, Verdict)>,
     /// Whether Patroni granted the endpoint to this node when it last knew who holds the lock.
-    granted: Option<(Instant, bool)>,
+    granted: Option<(Moment, bool)>,
     missed: Option<Missed>,
     restart: Restart,
     /// The newest answer contradicts what was known. It may be torn, so it is asked once more; until then what was known stands.
@@ -67,11 +68,11 @@ impl Memory {
     }
 
     /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
-    pub fn learn(&mut self, now: Instant, began: Instant, judgement: Judgement) -> Judgement {
+    pub fn learn(&mut self, now: Moment, began: Moment, judgement: Judgement) -> Judgement {
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
         let mut judgement = self.settle(began, judgement);
-        let is_late = self.is_late(now, began);
+        let is_late = self.is_late(now.since(began));
         if is_late || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none() {
             self.doubt = true;
         }
@@ -90,9 +91,9 @@ impl Memory {
         judgement
     }
 
-    /// Whether an observation has come so late that it says nothing of now.
-    pub fn is_late(&self, now: Instant, began: Instant) -> bool {
-        now > began + self.limits.grace.max(STALE)
+    /// Whether an observation of this age says nothing of now.
+    pub fn is_late(&self, age: Duration) -> bool {
+        age > self.limits.grace.max(STALE)
     }
 
     /// Whether the newest observation is to be confirmed by another one before anybody is told.
@@ -100,20 +101,20 @@ impl Memory {
         self.unconfirmed
     }
 
-    fn note_restart(&mut self, began: Instant, evidence: Evidence) {
+    fn note_restart(&mut self, began: Moment, evidence: Evidence) {
         self.restart = match (evidence, self.restart) {
             (Evidence::Silence, _) => Restart::Silent,
-            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Silent) => {
-                Restart::Until(began + FIRST_ROUND)
-            }
-            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Until(end)) if began < end => {
-                Restart::Until(end)
+            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Silent) => Restart::Since(began),
+            (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, Restart::Since(back))
+                if began.since(back) < FIRST_ROUND =>
+            {
+                Restart::Since(back)
             }
             _ => Restart::No,
         };
     }
 
-    fn note_missed(&mut self, began: Instant, evidence: Evidence) {
+    fn note_missed(&mut self, began: Moment, evidence: Evidence) {
         let is_new = self.restart != Restart::No;
         let (in_pause, looked, is_free) = match evidence {
             Evidence::WithoutLock if !is_new => (false, None, false),
@@ -133,9 +134,9 @@ impl Memory {
     }
 
     /// Makes an observation conclusive where memory settles what it leaves open.
-    fn settle(&mut self, began: Instant, judgement: Judgement) -> Judgement {
+    fn settle(&mut self, began: Moment, judgement: Judgement) -> Judgement {
         let was_here = self.granted.map(|(_, granted)| granted);
-        let was_here_just_now = matches!(self.granted, Some((since, true)) if !self.is_late(began, since));
+        let was_here_just_now = matches!(self.granted, Some((since, true)) if !self.is_late(began.since(since)));
         let is_second = std::mem::take(&mut self.unconfirmed);
         let is_granted = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
@@ -179,15 +180,15 @@ impl Memory {
     }
 
     /// What is to be said now of the newest observation.
-    pub fn verdict(&self, now: Instant, judgement: &Judgement) -> Verdict {
+    pub fn verdict(&self, now: Moment, judgement: &Judgement) -> Verdict {
         self.standing(now, judgement).unwrap_or_else(|| judgement.verdict.clone())
     }
 
     /// The earlier verdict that stands in place of the newest one, which settles nothing: until its observation is `grace` old.
     /// The leader lock of a Patroni that stopped renewing it lives longer, so nobody else can be primary yet. A lock that was
     /// missed before a silence may be taken sooner.
-    fn standing(&self, now: Instant, judgement: &Judgement) -> Option<Verdict> {
-        let stands = |since: Instant| now < since + self.limits.grace;
+    fn standing(&self, now: Moment, judgement: &Judgement) -> Option<Verdict> {
+        let stands = |since: Moment| now.since(since) < self.limits.grace;
         match judgement.evidence {
             Evidence::Conclusive { .. } => None,
             Evidence::Unlocked { .. } => {
@@ -197,7 +198,7 @@ impl Memory {
             evidence => {
                 let (since, verdict) = self.conclusive.as_ref()?;
                 let is_missed =
-                    self.missed.is_some_and(|missed| !missed.in_pause && now >= missed.latest + MEMBER_TIMEOUT);
+                    self.missed.is_some_and(|missed| !missed.in_pause && now.since(missed.latest) >= MEMBER_TIMEOUT);
                 let may_be_taken =
                     is_missed && evidence != Evidence::StateUnknown && matches!(verdict, Verdict::Serve(_));
                 (stands(*since) && !may_be_taken).then(|| verdict.clone())

@@ -19,9 +19,8 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// The meters of one view. Dropping it forgets them.
+/// The meters of one view.
 pub struct Meter {
-    registry: Registry,
     answers: IntCounterVec,
     verdict: IntGaugeVec,
     fetches: Histogram,
@@ -48,9 +47,8 @@ impl Metrics {
             about("patroni_failures_total", "Answers of Patroni's that were none, or that told of a failure.");
         let failures = IntCounterVec::new(failures, &["kind"])?;
         let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
-        let registry = self.registry.clone();
-        let meter = Meter { registry, answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
-        meter.collectors().into_iter().try_for_each(|collector| meter.registry.register(collector))?;
+        let meter = Meter { answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
+        meter.collectors().into_iter().try_for_each(|collector| self.registry.register(collector))?;
         Ok(meter)
     }
 
@@ -109,14 +107,5 @@ impl Meter {
             Box::new(self.failures.clone()),
             Box::new(self.unchanged.clone()),
         ]
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        for collector in self.collectors() {
-            // One that never was there needs no removal.
-            let _ = self.registry.unregister(collector);
-        }
     }
 }

@@ -7,10 +7,11 @@ use std::time::Instant;
 use socket2::Socket;
 
 use crate::cli::{BadConfiguration, Options};
+use crate::desk;
 use crate::endpoint::Endpoint;
-use crate::hear;
+use crate::hear::{self, Speech};
 use crate::invocation::Purpose;
-use crate::verdict::judge;
+use crate::verdict::{Verdict, judge};
 
 /// Answers the one check of this connection. There is no earlier verdict that could stand, so silence is a failure.
 ///
@@ -22,13 +23,13 @@ pub fn answer(mut connection: Socket, purpose: &Purpose, options: &Options) -> R
     connection.set_nonblocking(false)?;
     let reply = match purpose {
         Purpose::Endpoint(endpoint) => ask(endpoint, options, arrived)?,
-        Purpose::AgentSend => {
-            let said = hear_line(&mut connection, arrived + hear::patience(options.limits().deadline));
-            match hear::endpoint_in(&said, options.endpoint()) {
-                Ok(endpoint) => ask(&endpoint, options, arrived)?,
-                Err(verdict) => options.vocabulary(options.endpoint())?.reply(&verdict),
-            }
-        }
+        Purpose::AgentSend => match hear_line(&mut connection, arrived + hear::REQUEST_TIMEOUT) {
+            said if said.is_empty() => None,
+            said => match hear::endpoint_in(&said, options.endpoint()).and_then(|endpoint| listed(endpoint, options)) {
+                Ok(endpoint) => ask(&endpoint, options, Instant::now())?,
+                Err(verdict) => options.vocabulary(options.endpoint())?.reply(&options.hold().over(verdict)),
+            },
+        },
         Purpose::Metrics => {
             let what = "a socket named metrics needs the persistent service: one process for each check has no counts";
             return Err(BadConfiguration(what.into()).into());
@@ -44,9 +45,14 @@ pub fn answer(mut connection: Socket, purpose: &Purpose, options: &Options) -> R
     Ok(())
 }
 
+fn listed(endpoint: Endpoint, options: &Options) -> Result<Endpoint, Verdict> {
+    let is_listed = options.named().any(|named| *named == endpoint);
+    if is_listed { Ok(endpoint) } else { Err(desk::not_listed(&endpoint)) }
+}
+
 /// The line with which a check says what it asks about, or what there is of it by then.
 fn hear_line(connection: &mut Socket, end: Instant) -> Vec<u8> {
-    let mut said = vec![0; hear::LIMIT];
+    let mut said = vec![0; Speech::Line.limit()];
     let mut count = 0;
     while !said[..count].contains(&b'\n') {
         match read_until(end, connection, &mut said[count..]) {

@@ -1,24 +1,27 @@
 //! The persistent responder: one event loop over all listeners, and one thread a view that asks Patroni.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use socket2::SockRef;
 
 use crate::cli::Options;
-use crate::desk::{Desks, LENT};
+use crate::clock::Moment;
+use crate::desk::Desks;
 use crate::endpoint::Endpoint;
 use crate::hear::{Heard, Hearing, Speech, endpoint_in};
 use crate::hold::Hold;
 use crate::invocation::Purpose;
+use crate::journal::{Change, Journal};
 use crate::linger::Lingering;
+use crate::notify::Notifier;
 use crate::reply::Vocabulary;
-use crate::supervise::{Change, Supervisor};
 use crate::verdict::Verdict;
 
 /// Sockets open at once, speaking, waiting or lingering; those who come then wait in the listener's backlog.
@@ -30,6 +33,9 @@ const RESERVED_A_VIEW: usize = 8;
 
 /// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get theirs in a flood.
 const BATCH: usize = 256;
+
+/// At the end the journal has so long for what it was told last.
+const END: Duration = Duration::from_millis(200);
 
 /// The pause after accepting failed, mostly for want of descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -61,9 +67,18 @@ pub fn serve(
     listeners: Vec<(std::net::TcpListener, Purpose)>,
     options: &Options,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut responder = Responder::new(listeners, options)?;
-    responder.supervisor.ready(&responder.desks.status())?;
+    let journal = Journal::new()?;
+    if let Some(warning) = options.warning() {
+        journal.warn(warning);
+    }
+    let notifier = Notifier::from_env().unwrap_or_else(|e| {
+        journal.warn(format!("no word to the service manager (NOTIFY_SOCKET): {e}"));
+        Notifier::nobody()
+    });
+    let mut responder = Responder::new(listeners, options, journal, notifier)?;
+    responder.begin();
     responder.run()?;
+    responder.journal.end(END);
     Ok(())
 }
 
@@ -72,9 +87,10 @@ struct Responder {
     signal: UnixStream,
     listeners: Vec<Listener>,
     desks: Desks,
-    /// What is answered for where a check that may say so says nothing, and the words for one that talks nonsense.
+    /// What is answered for where a check names nothing, and the words for one that names nothing that we know.
     default: (Endpoint, Vocabulary),
-    supervisor: Supervisor,
+    journal: Journal,
+    notifier: Notifier,
     hold: Hold,
     /// Why the node is held, if it is; looked up once a turn, if anybody asks.
     held: Option<Option<String>>,
@@ -95,17 +111,20 @@ impl Responder {
     fn new(
         sockets: Vec<(std::net::TcpListener, Purpose)>,
         options: &Options,
+        journal: Journal,
+        notifier: Notifier,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let poll = Poll::new()?;
         let signal = signals(&poll)?;
         let mut desks = Desks::new(options, Waker::new(poll.registry(), WAKER)?)?;
-        let default = (options.endpoint().clone(), options.vocabulary(options.endpoint())?);
         let mut listeners = Vec::new();
         for (socket, purpose) in sockets {
             let to = match purpose {
                 Purpose::Endpoint(endpoint) => Door::Desk(desks.open(&endpoint)?),
                 Purpose::AgentSend => {
-                    desks.open(&default.0)?;
+                    for endpoint in options.named() {
+                        desks.open(endpoint)?;
+                    }
                     Door::Hearing(Speech::Line)
                 }
                 Purpose::Metrics => Door::Hearing(Speech::Head),
@@ -116,24 +135,32 @@ impl Responder {
             listeners.push(Listener { socket, to, ready: true });
         }
         let deadline = options.limits().deadline;
-        let room = room(desks.desks.len() + LENT);
+        let room = room(desks.desks.len());
         Ok(Responder {
             poll,
             signal,
             token: Token(listeners.len()),
             listeners,
             desks,
-            default,
-            supervisor: Supervisor::new(),
+            default: (options.endpoint().clone(), options.vocabulary(options.endpoint())?),
+            journal,
+            notifier,
             hold: options.hold(),
             held: None,
             deadline,
-            hearing: Hearing::new(deadline),
+            hearing: Hearing::default(),
             lingering: Lingering::new(deadline),
             room,
             stalled: None,
             stop: None,
         })
+    }
+
+    fn begin(&self) {
+        if let Err(e) = self.notifier.ready() {
+            self.journal.warn(format!("no READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
+        }
+        self.notifier.status(&self.desks.status());
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -161,12 +188,13 @@ impl Responder {
             while let Some(heard) = self.hearing.overdue(now, self.poll.registry()) {
                 self.lead(heard);
             }
-            self.answer_overdue(now);
+            self.answer_overdue();
             // Not from before the last check was accepted: the answer would not be for that one.
-            self.desks.fetch(Instant::now());
+            self.desks.fetch(Moment::now());
             self.lingering.expire(now);
-            if self.supervisor.is_due(now) {
-                self.supervisor.beat(now, &self.desks.status());
+            if self.notifier.is_due(now) {
+                self.notifier.ping_watchdog(now);
+                self.notifier.status(&self.desks.status());
             }
             if self.stop.is_some_and(|last| now >= last || self.open() == 0) {
                 return Ok(());
@@ -179,10 +207,11 @@ impl Responder {
         let now = Instant::now();
         let can_accept = self.listeners.iter().any(|listener| listener.ready);
         let accept = (can_accept && self.stop.is_none()).then(|| self.stalled.unwrap_or(now));
-        let overdue = self.desks.desks.iter().filter_map(|desk| desk.view.next_deadline()).min();
+        let overdue = self.desks.desks.iter().filter_map(|desk| desk.view.time_left(Moment::now())).min();
         let (spoken, gone) = (self.hearing.next_over(), self.lingering.next_leave());
-        let times = [accept, overdue, spoken, gone, self.supervisor.due(), self.stop];
-        times.into_iter().flatten().min().map(|time| time.saturating_duration_since(now))
+        let times = [accept, spoken, gone, self.notifier.due(), self.stop];
+        let pauses = times.into_iter().flatten().map(|time| time.saturating_duration_since(now));
+        pauses.chain(overdue).min()
     }
 
     fn open(&self) -> usize {
@@ -199,7 +228,7 @@ impl Responder {
             let mut batch = BATCH;
             while self.listeners[index].ready && batch > 0 {
                 batch -= 1;
-                if self.open() >= self.room && !self.lingering.dismiss_oldest() {
+                if self.open() >= self.room && !self.dismiss_one() {
                     self.stalled = Some(now + BREATHER);
                     return;
                 }
@@ -207,8 +236,8 @@ impl Responder {
                     Ok((client, _)) => self.admit(self.listeners[index].to, client),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.listeners[index].ready = false,
                     Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-                    // No descriptor is free (EMFILE, ENFILE), or no memory: somebody who has his answer makes room.
-                    Err(_) if self.lingering.dismiss_oldest() => {}
+                    // No descriptor is free (EMFILE, ENFILE), or no memory.
+                    Err(_) if self.dismiss_one() => {}
                     Err(_) => {
                         self.stalled = Some(now + BREATHER);
                         return;
@@ -218,14 +247,17 @@ impl Responder {
         }
     }
 
+    /// Somebody makes room who has his answer, or else who has not said what he wants.
+    fn dismiss_one(&mut self) -> bool {
+        self.lingering.dismiss_oldest() || self.hearing.dismiss_oldest()
+    }
+
     fn admit(&mut self, door: Door, client: TcpStream) {
-        // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
-        let now = Instant::now();
         match door {
-            Door::Desk(desk) => self.queue(now, now, desk, client),
+            Door::Desk(desk) => self.queue(desk, client),
             Door::Hearing(speech) => {
                 let token = self.next_token();
-                if let Some(heard) = self.hearing.begin(now, client, speech, token, self.poll.registry()) {
+                if let Some(heard) = self.hearing.begin(Instant::now(), client, speech, token, self.poll.registry()) {
                     self.lead(heard);
                 }
             }
@@ -236,14 +268,15 @@ impl Responder {
     fn lead(&mut self, heard: Heard) {
         let now = Instant::now();
         match heard.speech {
+            // HAProxy's line may be on its way again, and HAProxy keeps what it knows where nothing is said.
+            Speech::Line if heard.said.is_empty() => {}
             Speech::Line => {
-                let desk = endpoint_in(&heard.said, &self.default.0).and_then(|endpoint| {
-                    let too_many = || Verdict::Fail("agent-send: too many different endpoints".into());
-                    self.desks.lend(now, &endpoint).ok_or_else(too_many)
-                });
-                match desk {
-                    Ok(desk) => self.queue(now, heard.arrived, desk, heard.client),
-                    Err(verdict) => self.say(now, heard.client, self.default.1.reply(&verdict)),
+                match endpoint_in(&heard.said, &self.default.0).and_then(|endpoint| self.desks.named(&endpoint)) {
+                    Ok(desk) => self.queue(desk, heard.client),
+                    Err(verdict) => {
+                        let verdict = self.unless_held(verdict);
+                        self.say(now, heard.client, self.default.1.reply(&verdict));
+                    }
                 }
             }
             Speech::Head if heard.is_whole() => {
@@ -256,23 +289,29 @@ impl Responder {
         }
     }
 
-    fn queue(&mut self, now: Instant, arrived: Instant, desk: usize, client: TcpStream) {
-        if let Some((client, verdict)) = self.desks.desks[desk].view.arrive(now, arrived, client) {
-            self.answer(now, desk, client, verdict);
+    fn queue(&mut self, desk: usize, client: TcpStream) {
+        // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
+        if let Some((client, verdict)) = self.desks.desks[desk].view.arrive(Moment::now(), client) {
+            self.answer(desk, client, verdict);
         }
     }
 
-    fn answer(&mut self, now: Instant, desk: usize, client: TcpStream, verdict: Verdict) {
-        let verdict = match self.held.get_or_insert_with(|| self.hold.reason()) {
+    fn unless_held(&mut self, verdict: Verdict) -> Verdict {
+        match self.held.get_or_insert_with(|| self.hold.reason()) {
             Some(why) => Verdict::held(why),
             None => verdict,
-        };
+        }
+    }
+
+    fn answer(&mut self, desk: usize, client: TcpStream, verdict: Verdict) {
+        let verdict = self.unless_held(verdict);
+        let now = Instant::now();
         let desk = &mut self.desks.desks[desk];
         let reply = desk.vocabulary.reply(&verdict);
         desk.answered += 1;
         desk.meter.answered(&reply);
         if desk.said.as_ref() != Some(&verdict) {
-            self.supervisor.changed(&Change {
+            self.journal.changed(&Change {
                 endpoint: &desk.endpoint,
                 verdict: &verdict,
                 reply: &reply,
@@ -280,7 +319,7 @@ impl Responder {
             });
             desk.meter.changed(now, &verdict);
             desk.said = Some(verdict);
-            self.supervisor.status(&self.desks.status());
+            self.notifier.status(&self.desks.status());
         }
         self.say(now, client, reply);
     }
@@ -302,18 +341,18 @@ impl Responder {
     }
 
     fn collect(&mut self) {
-        let now = Instant::now();
-        while let Some((desk, answered)) = self.desks.collect(now) {
+        while let Some((desk, answered)) = self.desks.collect(Moment::now()) {
             for (client, verdict) in answered {
-                self.answer(now, desk, client, verdict);
+                self.answer(desk, client, verdict);
             }
         }
     }
 
-    fn answer_overdue(&mut self, now: Instant) {
+    fn answer_overdue(&mut self) {
+        let now = Moment::now();
         for desk in 0..self.desks.desks.len() {
             for (client, verdict) in self.desks.desks[desk].view.overdue(now) {
-                self.answer(now, desk, client, verdict);
+                self.answer(desk, client, verdict);
             }
         }
     }
@@ -322,7 +361,7 @@ impl Responder {
     fn stop(&mut self) {
         let _ = io::copy(&mut self.signal, &mut io::sink());
         if self.stop.is_none() {
-            self.supervisor.stopping();
+            self.notifier.stopping();
             self.stop = Some(Instant::now() + self.deadline);
         }
     }
@@ -339,6 +378,10 @@ fn signals(poll: &Poll) -> io::Result<UnixStream> {
     let (sender, receiver) = std::os::unix::net::UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+    }
+    // What asks other programs for their settings anew, or for their log files, would end this one.
+    for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::default())?;
     }
     receiver.set_nonblocking(true)?;
     let mut receiver = UnixStream::from_std(receiver);

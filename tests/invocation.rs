@@ -3,11 +3,14 @@
 mod lab;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
 use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
-use lab::standin::{Behaviour, StandIn, answer, primary, replica};
+use lab::standin::{Behaviour, StandIn, primary, replica};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -98,56 +101,6 @@ fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
     Agent::activated(&["--accept"], &[&options[..], &["--endpoint", "/sync"]].concat()).check();
     let asked = ["/replica?lag=1048576", "/read-only", "/primary", "/sync"];
     assert_eq!(patroni.requests(), asked.map(|path| format!("GET {path} HTTP/1.1")));
-}
-
-/// A Patroni that knows every parameter.
-fn new_primary() -> Behaviour {
-    answer(200, r#"{"state": "running", "role": "primary", "timeline": 3, "patroni": {"version": "4.0.6"}}"#)
-}
-
-#[test]
-fn a_check_says_its_endpoint_itself_where_the_socket_is_for_that() {
-    let patroni = StandIn::new(new_primary());
-    // The line has a quarter of the deadline to come.
-    let options = ["--patroni", &patroni.url(), "--deadline", "4s", "--max-age", "0s"];
-    let nonsense = "MAINT DOWN # agent-send: no health check endpoint of Patroni's\n";
-    for activate in [&["--fdname=agent-send"][..], &["--accept", "--fdname=agent-send"]] {
-        let before = patroni.requests().len();
-        let agent = Agent::activated(activate, &options);
-        let table = [
-            ("/replica?lag=1kB\n", READY),
-            ("/primary\r\n", READY),
-            // HAProxy adds no end of line.
-            ("/health", READY),
-            ("\n", READY),
-            ("/standby\n", nonsense),
-            ("GET /replica HTTP/1.0\r\n\r\n", nonsense),
-        ];
-        for (line, reply) in table {
-            assert_eq!(check_after_sending(agent.address, line.as_bytes()), reply, "{line}");
-        }
-        // The default one.
-        assert_eq!(agent.check(), READY);
-        // An end that comes nowhere.
-        assert_eq!(check_after_sending(agent.address, &[b'x'; 10_000]), nonsense);
-        let asked = ["/replica?lag=1024", "/primary", "/health", "/primary", "/primary"];
-        assert_eq!(patroni.requests()[before..], asked.map(|path| format!("GET {path} HTTP/1.1")));
-    }
-}
-
-#[test]
-fn so_many_endpoints_can_be_asked_about_and_no_more() {
-    let patroni = StandIn::new(new_primary());
-    let options = ["--patroni", &patroni.url(), "--deadline", "30s", "--max-age", "0s"];
-    let agent = Agent::activated(&["--fdname=agent-send"], &options);
-    for lag in 1..=4 {
-        assert_eq!(check_after_sending(agent.address, format!("/replica?lag={lag}\n").as_bytes()), READY);
-    }
-    let too_many = "MAINT DOWN # agent-send: too many different endpoints\n";
-    assert_eq!(check_after_sending(agent.address, b"/replica?lag=5\n"), too_many);
-    assert_eq!(check_after_sending(agent.address, b"/replica?lag=4\n"), READY);
-    assert_eq!(check_after_sending(agent.address, b"/primary\n"), READY, "the default one is not counted");
-    assert_eq!(patroni.requests().len(), 6);
 }
 
 #[test]
@@ -274,6 +227,86 @@ fn sockets_that_cannot_be_answered_on_are_bad_configuration() {
     file.args(["-c", r#"exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0""#]).arg(binary().get_program());
     assert!(complaint(&mut file).contains("no TCP socket"));
     assert!(complaint(binary().stdin(port.stdin())).contains("nowait"));
+}
+
+#[test]
+fn sockets_that_may_be_for_another_process_are_bad_configuration() {
+    let table = [
+        // What a process inherits that was started by one that systemd started.
+        ("unset LISTEN_PID", "LISTEN_PID is missing"),
+        ("LISTEN_PID=me", "LISTEN_PID"),
+        ("LISTEN_FDS=one", "LISTEN_FDS"),
+        // Without its name a socket would answer for another endpoint.
+        ("LISTEN_FDNAMES=/primary:/replica", "1 and 2 names"),
+        ("LISTEN_FDS=2 LISTEN_FDNAMES=/replica", "LISTEN_FDS"),
+    ];
+    for (change, complaint) in table {
+        let port = Port::new();
+        let mut command = Command::new("sh");
+        let script = format!(
+            r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; export {change} 2>/dev/null; {change}; exec "$0""#
+        );
+        command.args(["-c", &script]).arg(binary().get_program()).stdin(port.stdin());
+        let output = command.output().expect("it ends");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{change}: {error}");
+        assert!(error.contains(complaint) && error.lines().count() == 1, "{change}: {error}");
+    }
+}
+
+#[test]
+fn a_port_to_bind_counts_more_than_a_socket_on_standard_input() {
+    let patroni = StandIn::new(primary());
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], lab::any_port()));
+    let (ours, _theirs) = UnixStream::pair().expect("a pair");
+    let (tcp, _client) = connection();
+    for stdin in [OwnedFd::from(ours), OwnedFd::from(tcp)] {
+        let mut command = binary();
+        command.args(["--listen", &address.to_string(), "--patroni", &patroni.url(), "--deadline", "5s"]).stdin(stdin);
+        assert_eq!(Agent::start(&mut command, address).check(), READY);
+    }
+}
+
+#[test]
+fn a_socket_on_standard_input_that_is_no_connection_of_haproxys_is_none() {
+    let patroni = StandIn::new(primary());
+    // As sshd and containers have it.
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let mut command = binary();
+    let output = command.args(["--patroni", &patroni.url(), "--deadline", "5s"]).stdin(OwnedFd::from(ours)).output();
+    assert_eq!(stdout(&output.expect("it runs")), READY);
+    drop(command);
+    let mut rest = String::new();
+    theirs.read_to_string(&mut rest).expect("an end");
+    assert_eq!(rest, "");
+}
+
+/// A connection, and its other end.
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
+    (listener.accept().expect("a client").0, client)
+}
+
+#[test]
+fn under_inetd_the_client_reads_the_reply_and_nothing_else() {
+    let patroni = StandIn::new(primary());
+    let url = patroni.url();
+    let table: [(&[&str], &str); 3] = [
+        (&["--patroni", &url, "--insecure", "--deadline", "5s"], READY),
+        // HAProxy would heed the "down" in what is said of it.
+        (&["--patroni", &url, "--words", "plain", "--on-failure", "down"], ""),
+        (&["--patroni", "http://localhost:8008 down"], ""),
+    ];
+    for (options, reply) in table {
+        let (ours, client) = connection();
+        let all = || Stdio::from(OwnedFd::from(ours.try_clone().expect("a descriptor is free")));
+        let mut process =
+            binary().args(options).stdin(all()).stdout(all()).stderr(all()).spawn().expect("the binary runs");
+        drop(ours);
+        assert_eq!(lab::agent::read_reply(client), reply, "{options:?}");
+        process.wait().expect("it ends");
+    }
 }
 
 #[test]

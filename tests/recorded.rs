@@ -4,8 +4,9 @@
 mod lab;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use patroni_check::clock::Moment;
 use patroni_check::endpoint::{Endpoint, Version};
 use patroni_check::memory::Memory;
 use patroni_check::patroni::{Patroni, Tls};
@@ -213,7 +214,7 @@ fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
     let ms = Duration::from_millis;
     let limits = Limits { deadline: ms(80), max_age: ms(100), grace: ms(5000) };
     let mut memory = Memory::new(limits);
-    let mut now = Instant::now();
+    let mut now = Moment::default();
     let (mut all, mut words) = (Vec::new(), Vec::new());
     for moment in moments {
         let (name, is_killed) = match moment.strip_prefix('(') {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A memory with a grace of 5 s, and observations each of which takes a millisecond.
 struct Story {
     memory: Memory,
-    start: Instant,
+    start: Moment,
 }
 
 impl Story {
@@ -17,7 +17,7 @@ impl Story {
     fn with_grace(grace: u64) -> Self {
         let ms = Duration::from_millis;
         let limits = Limits { deadline: ms(500), max_age: ms(100), grace: ms(grace) };
-        Story { memory: Memory::new(limits), start: Instant::now() }
+        Story { memory: Memory::new(limits), start: Moment::default() }
     }
 
     fn at(&mut self, ms: u64, judgement: Judgement) -> Verdict {

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self as unix, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl Port {
         let mut command = Command::new("sh");
         command.args(["-c", r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#]);
         command.arg(binary().get_program()).args(options).stdin(self.stdin());
-        command.env("NOTIFY_SOCKET", manager.directory.path().join("notify"));
+        command.env("NOTIFY_SOCKET", manager.socket());
         command
     }
 
@@ -152,18 +153,29 @@ impl Manager {
         Manager { socket, directory }
     }
 
-    /// Waits for a notification with this line, and gives the STATUS in it.
-    pub fn await_message(&self, line: &str) -> String {
+    /// One in the abstract namespace, and its name as `NOTIFY_SOCKET` has it.
+    pub fn abstract_one(name: &str) -> (Self, String) {
+        let address = unix::SocketAddr::from_abstract_name(name).expect("a name");
+        let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+        (Manager { socket, directory: TempDir::new().expect("a directory") }, format!("@{name}"))
+    }
+
+    /// Its socket's path, as `NOTIFY_SOCKET` has it.
+    pub fn socket(&self) -> String {
+        self.directory.path().join("notify").display().to_string()
+    }
+
+    /// The next notification, whole.
+    pub fn next(&self) -> String {
         self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        loop {
-            let mut buffer = [0; 4096];
-            let length = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("no {line}: {e}"));
-            let message = String::from_utf8_lossy(&buffer[..length]);
-            if message.lines().any(|candidate| candidate == line) {
-                let status = message.lines().find_map(|line| line.strip_prefix("STATUS="));
-                return status.unwrap_or_default().to_owned();
-            }
-        }
+        let mut buffer = [0; 1 << 16];
+        let length = self.socket.recv(&mut buffer).unwrap_or_else(|e| panic!("no notification: {e}"));
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// Waits for this notification. Each is a datagram of its own.
+    pub fn await_message(&self, message: &str) {
+        while self.next().trim_end() != message {}
     }
 
     /// Waits until nothing has come for so long.

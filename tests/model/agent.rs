@@ -1,8 +1,9 @@
 //! An agent: the program's own rule, memory, cache and words, around one request at a time to its Patroni.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use patroni_check::clock::Moment;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::node::Body;
 use patroni_check::patroni::Answer;
@@ -80,7 +81,7 @@ pub struct Agent {
     view: View<(Asker, Ms)>,
     words: Vocabulary,
     endpoint: Endpoint,
-    start: Instant,
+    start: Moment,
     judged: HashMap<Says, Judgement>,
     /// Of [`Rule::LongDoubt`].
     doubt: bool,
@@ -100,7 +101,7 @@ impl Agent {
             view: View::new(Limits { deadline: ms(DEADLINE), max_age: ms(MAX_AGE), grace: ms(grace) }),
             words: Vocabulary::new(&endpoint, Words::Full, None, None).expect("the defaults"),
             endpoint,
-            start: Instant::now(),
+            start: Moment::default(),
             judged: HashMap::new(),
             doubt: false,
         }
@@ -112,13 +113,13 @@ impl Agent {
         *self = Agent { judged, ..Agent::new(self.rule) };
     }
 
-    fn instant(&self, now: Ms) -> Instant {
+    fn instant(&self, now: Ms) -> Moment {
         self.start + Duration::from_millis(now)
     }
 
     pub fn arrive(&mut self, now: Ms, asker: Asker) -> Option<Reply> {
         let at = self.instant(now);
-        let (check, verdict) = self.view.arrive(at, at, (asker, now))?;
+        let (check, verdict) = self.view.arrive(at, (asker, now))?;
         Some(self.reply(check, &verdict))
     }
 
