@@ -51,6 +51,32 @@ impl fmt::Display for Purpose {
     }
 }
 
+/// The persistent service was started without a socket to answer on, and an answer to nobody is no use to it.
+#[derive(Debug)]
+pub struct NoSocket;
+
+impl NoSocket {
+    /// The exit status: "program is not configured" (systemd.exec(5), "Process Exit Codes"). The unit knows it.
+    pub const STATUS: u8 = 6;
+}
+
+impl fmt::Display for NoSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "no socket was passed to the service; start one of its sockets: systemctl start patroni-check.socket",
+        )
+    }
+}
+
+impl Error for NoSocket {}
+
+/// Whether systemd itself has started this process, and waits for its READY=1. A child of such a service inherits
+/// `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`, since 248).
+fn is_the_service() -> bool {
+    let started = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    started && std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Who holds the socket, and what it is for.
 pub enum Invocation {
     /// Listeners, from systemd (Accept=no) or bound ourselves: the persistent service.
@@ -65,7 +91,7 @@ impl Invocation {
     /// Finds out how we were started.
     ///
     /// # Errors
-    /// [`BadConfiguration`] for sockets that can't be answered on, or the error of binding `--listen`.
+    /// [`BadConfiguration`] for sockets that can't be answered on, [`NoSocket`], or the error of binding `--listen`.
     pub fn find(options: &Options) -> Result<Self, Box<dyn Error>> {
         let passed = passed(options)?;
         if !passed.is_empty() {
@@ -80,6 +106,9 @@ impl Invocation {
             let listener = TcpListener::bind(address)
                 .map_err(|e| io::Error::new(e.kind(), format!("--listen {address}: {e}; is something else there?")))?;
             listeners.push((listener, purpose));
+        }
+        if listeners.is_empty() && is_the_service() {
+            return Err(NoSocket.into());
         }
         Ok(if listeners.is_empty() { Invocation::Nobody(default) } else { Invocation::Listeners(listeners) })
     }
