@@ -35,6 +35,9 @@ SWITCHOVERS ?= 10
 
 TARGET = target
 
+# Where Debian has HAProxy and ip; not in the PATH of its users.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 # python3-etcd: Debian's patroni is content with another store.
 STACK = etcd-server haproxy patroni postgresql python3-etcd systemd
 
@@ -107,17 +110,25 @@ test:
 	@tests/install-toolchain fmt clippy
 	@tests/install-packages $(STACK) debootstrap iproute2 pandoc prometheus python3-pip rpm systemd-container
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	@if cargo clippy --version >/dev/null 2>&1; then echo cargo clippy && \
+	    cargo clippy --locked --all-targets -- -D warnings; else echo 'LEFT OUT: clippy, which this Rust comes without'; fi
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked --example demo --bin patroni-check
 	cargo test --locked $(BOOTED)
-	@[ -z '$(BOOTED)' ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines.rs. Run: sudo make test'
+	@[ -z '$(BOOTED)' ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
 
 # The crates: licences, sources, bans (deny.toml); and advisories, which are no package but a repository, where it can be
 # reached.
 ADVISORIES = https://github.com/RustSec/advisory-db
-crates: target/tools/bin/cargo-deny
+# What the tools need to be built; Debian 13's is older.
+CRATES_RUST = 1.88
+crates:
+	@if printf '%s\n' $(CRATES_RUST) "$$(rustc --version | cut -d ' ' -f 2)" | sort -V -C; then \
+	    $(MAKE) --no-print-directory crates-checked; \
+	else echo 'LEFT OUT: the crates, as cargo-deny needs Rust $(CRATES_RUST)'; fi
+
+crates-checked: target/tools/bin/cargo-deny
 	target/tools/bin/cargo-deny --log-level error check bans licenses sources
 	@if timeout 20 git ls-remote --quiet $(ADVISORIES) HEAD >/dev/null 2>&1; then \
 	    $(MAKE) --no-print-directory target/tools/bin/cargo-audit && \
@@ -168,4 +179,4 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates deb demo faults install intervals man pictures rpm simulate soak test toolchain
+.PHONY: bench build crates crates-checked deb demo faults install intervals man pictures rpm simulate soak test toolchain

@@ -1,6 +1,6 @@
 //! `patroni-check haproxy-config`: a configuration of HAProxy for this cluster, commented, ready to run.
 //!
-//! Each line was tried: tests/haproxy.rs and tests/machines.rs run what is printed here, `make faults` measures it.
+//! Each line was tried: tests/haproxy.rs and tests/machines run what is printed here, `make faults` measures it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

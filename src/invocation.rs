@@ -52,6 +52,32 @@ impl fmt::Display for Purpose {
     }
 }
 
+/// The persistent service was started without a socket to answer on, and an answer to nobody is no use to it.
+#[derive(Debug)]
+pub struct NoSocket;
+
+impl NoSocket {
+    /// The exit status: "program is not configured" (systemd.exec(5), "Process Exit Codes"). The unit knows it.
+    pub const STATUS: u8 = 6;
+}
+
+impl fmt::Display for NoSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "no socket was passed to the service; start one of its sockets: systemctl start patroni-check.socket",
+        )
+    }
+}
+
+impl Error for NoSocket {}
+
+/// Whether systemd itself has started this process, and waits for its READY=1. A child of such a service inherits
+/// `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`, since 248).
+fn is_the_service() -> bool {
+    let started = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    started && std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Who holds the socket, and what it is for.
 pub enum Invocation {
     /// Listeners, from systemd (Accept=no) or bound ourselves: the persistent service.
@@ -66,7 +92,7 @@ impl Invocation {
     /// Finds out how we were started.
     ///
     /// # Errors
-    /// [`BadConfiguration`] for sockets that can't be answered on, or the error of binding `--listen`.
+    /// [`BadConfiguration`] for sockets that can't be answered on, [`NoSocket`], or the error of binding `--listen`.
     pub fn find(options: &Options) -> Result<Self, Box<dyn Error>> {
         let passed = passed(options)?;
         if !passed.is_empty() {
@@ -82,10 +108,11 @@ impl Invocation {
             return Ok(Invocation::Listeners(listeners));
         }
         let default = options.endpoint().clone();
-        Ok(match standard_input()? {
-            Some(connection) => Invocation::Connection(connection, Purpose::Endpoint(default)),
-            None => Invocation::Nobody(default),
-        })
+        match standard_input()? {
+            Some(connection) => Ok(Invocation::Connection(connection, Purpose::Endpoint(default))),
+            None if is_the_service() => Err(NoSocket.into()),
+            None => Ok(Invocation::Nobody(default)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use patroni_check::cli::{BadConfiguration, Command, Options};
-use patroni_check::invocation::Invocation;
+use patroni_check::invocation::{Invocation, NoSocket};
 use patroni_check::{explain, haproxy_config, hold, journal, once, serve, settings};
 
 fn main() -> ExitCode {
@@ -13,7 +13,13 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(e) => {
             journal::complain(&e.to_string());
-            ExitCode::from(if e.is::<BadConfiguration>() { 2 } else { 1 })
+            ExitCode::from(if e.is::<BadConfiguration>() {
+                2
+            } else if e.is::<NoSocket>() {
+                NoSocket::STATUS
+            } else {
+                1
+            })
         }
     }
 }

@@ -76,6 +76,23 @@ fn without_any_socket_the_reply_is_printed() {
     assert_eq!(stdout(&output), "DRAIN\n");
 }
 
+/// What `systemctl start patroni-check.service` without a socket comes to. A program that such a service starts is no such service.
+#[test]
+fn a_service_without_a_socket_says_so() {
+    let patroni = StandIn::new(primary());
+    let started = |variable: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{variable} exec \"$0\" \"$@\"")]).arg(binary().get_program());
+        shell.args(["--patroni", &patroni.url(), "--deadline", "30s"]).env("NOTIFY_SOCKET", "/nowhere");
+        shell.stdin(Stdio::null()).output().unwrap()
+    };
+    let output = started("SYSTEMD_EXEC_PID=$$");
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("", Some(6)));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.starts_with("patroni-check: no socket was passed to the service; "), "{error}");
+    assert_eq!(stdout(&started("SYSTEMD_EXEC_PID=1")), READY);
+}
+
 #[test]
 fn a_one_shot_answers_within_the_deadline_when_patroni_hangs() {
     let patroni = StandIn::new(Behaviour::Hang);

@@ -1,5 +1,5 @@
 //! The installed files: units that systemd takes without a complaint, pointing at the program where it was installed, and
-//! packages that hold them. What happens when they are installed is in machines.rs.
+//! packages that hold them. What happens when they are installed is in tests/machines.
 
 use std::fs;
 use std::path::Path;
@@ -49,13 +49,56 @@ fn systemd_has_nothing_to_say_against_the_units() {
     assert_ne!(verify("patroni-check.socket"), "");
 }
 
+/// No port brings in another one, and each can be started anew beside a running service. What that means is in
+/// tests/machines/sockets.rs.
+#[test]
+fn the_service_steps_aside_for_each_socket_and_wants_none() {
+    let service = include_str!("../systemd/patroni-check.service");
+    let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
+    let uninstall = include_str!("../systemd/debian/prerm");
+    let mut sockets = 0;
+    for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
+        let unit = unit.unwrap();
+        let name = unit.file_name().into_string().unwrap();
+        if name.ends_with(".socket") {
+            sockets += 1;
+            assert!(part_of.contains(&name.as_str()) && uninstall.contains(&name), "{name}");
+        }
+        if !name.ends_with(".socket") && !name.ends_with(".service") {
+            continue;
+        }
+        let text = fs::read_to_string(unit.path()).unwrap();
+        let pulls = ["Requires=", "Wants=", "BindsTo=", "Upholds=", "Sockets="];
+        assert!(!text.lines().any(|line| pulls.iter().any(|pull| line.starts_with(pull))), "{name}");
+        // A limit of either kind would close the port.
+        assert!(name.contains('@') || text.contains("\nStartLimitIntervalSec=0\n"), "{name}");
+    }
+    assert_eq!(part_of.len(), sockets);
+}
+
+/// A process for one check has the same sandbox on each port.
+#[test]
+fn the_templates_differ_in_their_endpoint_only() {
+    let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
+    let of_the_primary = lines(include_str!("../systemd/patroni-check@.service"));
+    let of_replicas = lines(include_str!("../systemd/patroni-check-replica@.service"));
+    assert_eq!(of_the_primary.len(), of_replicas.len());
+    for (one, other) in of_the_primary.iter().zip(of_replicas) {
+        match one.split_once('=') {
+            Some(("Description", _)) => {}
+            Some(("ExecStart", command)) => assert_eq!(other, format!("ExecStart={command} --endpoint /replica")),
+            _ => assert_eq!(*one, other),
+        }
+    }
+}
+
 #[test]
 fn a_prefix_is_heeded_in_the_units() {
     let root = TempDir::new().unwrap();
     install(root.path(), "/opt/pc");
-    for unit in ["patroni-check.service", "patroni-check@.service"] {
+    for unit in ["patroni-check.service", "patroni-check@.service", "patroni-check-replica@.service"] {
         let text = fs::read_to_string(root.path().join("opt/pc/lib/systemd/system").join(unit)).unwrap();
-        assert!(text.contains("\nExecStart=/opt/pc/bin/patroni-check\n"), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("ExecStart=/opt/pc/bin/patroni-check")), "{text}");
     }
     assert!(root.path().join("opt/pc/bin/patroni-check").exists());
 }
@@ -136,4 +179,7 @@ fn the_rpm_holds_the_same_and_keeps_settings() {
         assert!(query("-ql").lines().any(|line| line == file), "{file}");
     }
     assert_eq!(query("-qc"), "/etc/default/patroni-check\n");
+    // RPM knows no purge.
+    let scripts = Command::new("rpm").args(["-q", "--scripts", "-p"]).arg(&package).output().unwrap();
+    assert!(String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold"));
 }

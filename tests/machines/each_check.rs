@@ -1,0 +1,91 @@
+//! One process for each check, `Accept=yes`.
+
+use super::*;
+
+on_each_release! {
+    one_process_for_each_check: with_agent,
+    each_port_answers_for_its_own_endpoint: with_agent,
+}
+
+fn one_process_for_each_check(machine: &Machine) {
+    set_patient(machine);
+    let patroni = patroni(machine, primary());
+    accept_yes(machine);
+    let before = entries(machine);
+    // More at once than MaxConnections= closes some unanswered; what trips the trigger limit would close the port.
+    let flood = |clients: usize, checks: usize| {
+        let (answered, start) = (AtomicUsize::new(0), Instant::now());
+        let client = || {
+            for _ in 0..checks {
+                match try_check(PORT) {
+                    Outcome::Answered(reply) => {
+                        assert_eq!(reply, READY);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Outcome::Unanswered => {}
+                    Outcome::Refused => panic!("refused"),
+                }
+            }
+        };
+        machine.inside(|| thread::scope(|scope| (0..clients).for_each(|_| drop(scope.spawn(client)))));
+        let answered = answered.into_inner();
+        println!("Accept=yes: {} checks in {:?}, {answered} answered", clients * checks, start.elapsed());
+        answered
+    };
+    let answered = flood(20, 50);
+    assert!(answered > 0);
+    // Long enough for requests to meet there.
+    patroni.delay(Duration::from_millis(300));
+    flood(20, 5);
+    assert!(patroni.most_in_flight() <= 3, "{} of our requests at once", patroni.most_in_flight());
+    let written = entries(machine) - before;
+    println!("Accept=yes: {written} journal entries for {answered} answered checks");
+    assert!(written < 20, "{written} journal entries");
+    assert_eq!(machine.sh("systemctl is-active patroni-check.socket"), "active");
+    machine.inside(|| await_that("an answer after it", || try_check(PORT) == Outcome::Answered(READY.into())));
+    // And back.
+    machine.sh("systemctl stop patroni-check.socket; rm /etc/systemd/system/patroni-check.socket.d/accept-yes.conf");
+    machine.sh("systemctl daemon-reload; systemctl start patroni-check.socket");
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    assert_eq!(machine.sh("systemctl is-active patroni-check.service"), "active");
+}
+
+/// systemd tells a process for one check nothing of its socket's name.
+fn each_port_answers_for_its_own_endpoint(machine: &Machine) {
+    // In the settings it is about the default.
+    set(machine, "PATRONI_CHECK_DEADLINE=30s\nPATRONI_CHECK_ENDPOINT=/master\n");
+    let patroni = patroni(machine, primary());
+    accept_yes(machine);
+    // As the guide says.
+    machine.sh("sed 's/^Service=.*/Accept=yes/' /usr/lib/systemd/system/patroni-check-replica.socket \
+         >/etc/systemd/system/patroni-check-replica.socket");
+    machine.sh("systemctl daemon-reload; systemctl start patroni-check-replica.socket");
+    machine.inside(|| {
+        for (port, asked) in [(PORT, "GET /master HTTP/1.1"), (REPLICA_PORT, "GET /replica HTTP/1.1")] {
+            await_that("an answer", || matches!(try_check(port), Outcome::Answered(_)));
+            assert_eq!(patroni.requests().last().map(String::as_str), Some(asked));
+        }
+        patroni.now(replica());
+        assert_eq!(check(PORT), "MAINT UP # replica timeline 3\n");
+        assert_eq!(check(REPLICA_PORT), "MAINT UP # replica timeline 3\n", "a 503");
+        patroni.now(node(200, "running", "replica"));
+        assert!(check(REPLICA_PORT).starts_with("READY UP # replica"));
+    });
+    let text = machine.sh("patroni-check explain /health");
+    assert!(text.contains("[::]:5555  /master      Accept=yes\n"), "{text}");
+    assert!(text.contains("[::]:5556  /replica     Accept=yes"), "{text}");
+    // A name that is forgotten is not shown.
+    machine.sh(
+        "sed -i 's|^FileDescriptorName=.*|FileDescriptorName=/sync|' /etc/systemd/system/patroni-check-replica.socket; \
+         systemctl daemon-reload",
+    );
+    let text = machine.sh("patroni-check explain /health");
+    assert!(text.contains("[::]:5556  /replica     Accept=yes"), "{text}");
+    // The sandbox is that of the other.
+    let units = "patroni-check@.service patroni-check-replica@.service";
+    let scores = machine.sh(&format!(
+        "for unit in {units}; do systemd-analyze security --no-pager $unit | tail -n 1 | \
+         grep -o ': [0-9.]*'; done"
+    ));
+    assert_eq!(scores, ": 0.9\n: 0.9");
+}
