@@ -1,11 +1,11 @@
 //! One GET to Patroni's REST API, and the observation that comes of it.
 
-use std::fmt;
+mod base_url;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -20,6 +20,8 @@ use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 
 use crate::endpoint::Endpoint;
 use crate::node::{Body, Cluster};
+
+pub use base_url::BaseUrl;
 
 /// After this long a request is given up. Giving up sooner and asking again would take one more of Patroni's five
 /// workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
@@ -54,47 +56,6 @@ pub enum Failure {
     NoAnswer(String),
     /// Something answered that does not speak HTTP.
     NotHttp(String),
-}
-
-/// The base address of Patroni's REST API.
-#[derive(Debug, Clone)]
-pub struct BaseUrl(String);
-
-impl BaseUrl {
-    /// Whether Patroni is spoken to by TLS.
-    pub fn is_https(&self) -> bool {
-        self.0.starts_with("https:")
-    }
-
-    /// The port, by default the scheme's.
-    pub fn port(&self) -> u16 {
-        let given = self.0.parse::<Uri>().ok().and_then(|uri| uri.port_u16());
-        given.unwrap_or(if self.is_https() { 443 } else { 80 })
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for BaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|e| format!("{e}; write it like http://localhost:8008"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err("an http:// or https:// address is needed, like http://localhost:8008".into());
-        }
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return Err("health checks need no user and no password; leave them out".into());
-        }
-        if uri.query().is_some() {
-            return Err("this is the base address only; parameters belong to the endpoint".into());
-        }
-        Ok(BaseUrl(text.trim_end_matches('/').to_owned()))
-    }
 }
 
 /// How to speak TLS with Patroni.
@@ -167,12 +128,8 @@ impl Patroni {
 
     /// The other scheme at the same address, with any certificate: to find out what Patroni speaks, not what it says.
     pub fn in_the_other_scheme(&self) -> Patroni {
-        let base = match self.base.0.split_once("://") {
-            Some(("http", rest)) => format!("https://{rest}"),
-            Some((_, rest)) => format!("http://{rest}"),
-            None => self.base.0.clone(),
-        };
-        Patroni { base: BaseUrl(base), tls: Tls { insecure: true, ..Tls::default() }, connect: self.connect }
+        let tls = Tls { insecure: true, ..Tls::default() };
+        Patroni { base: self.base.in_the_other_scheme(), tls, connect: self.connect }
     }
 
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
@@ -329,20 +286,5 @@ fn failure(error: ureq::Error) -> Failure {
             Failure::NotHttp("not HTTP".into())
         }
         e => Failure::NoAnswer(e.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_address_is_http_without_user_or_query() {
-        for good in ["http://localhost:8008", "https://db1.example/patroni/", "http://[::1]:8008"] {
-            good.parse::<BaseUrl>().expect(good);
-        }
-        for bad in ["", "localhost:8008", "ftp://a", "http://", "http://u:p@a", "http://a?b=c", "/a"] {
-            bad.parse::<BaseUrl>().expect_err(bad);
-        }
     }
 }
