@@ -113,7 +113,7 @@ pub struct Options {
     #[arg(value_parser = humantime::parse_duration)]
     grace: Duration,
 
-    /// PEM file of the authorities for Patroni's certificate [default: the system's]
+    /// PEM file of the authorities for Patroni's certificate, or of itself [default: the system's]
     #[arg(
         long,
         global = true,

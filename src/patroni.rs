@@ -1,28 +1,34 @@
 //! One GET to Patroni's REST API, and the observation that comes of it.
 
-use std::fmt;
-use std::fs;
+mod base_url;
+mod certificate;
+mod connection;
+mod tls;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Uri, header};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
 
 use crate::endpoint::Endpoint;
 use crate::node::{Body, Cluster};
 
-/// After this long a request is given up. Giving up sooner and asking again would take one more of Patroni's five
-/// workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
+pub use base_url::BaseUrl;
+pub use tls::Tls;
+
+use connection::{Bound, Encrypt};
+
+/// After this long a request is given up, and so is a TLS handshake. Giving up sooner and asking again would take one more of
+/// Patroni's five workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// A primary's body grows by some 200 bytes a replica; nothing that Patroni sends comes near.
@@ -56,58 +62,6 @@ pub enum Failure {
     NotHttp(String),
 }
 
-/// The base address of Patroni's REST API.
-#[derive(Debug, Clone)]
-pub struct BaseUrl(String);
-
-impl BaseUrl {
-    /// Whether Patroni is spoken to by TLS.
-    pub fn is_https(&self) -> bool {
-        self.0.starts_with("https:")
-    }
-
-    /// The port, by default the scheme's.
-    pub fn port(&self) -> u16 {
-        let given = self.0.parse::<Uri>().ok().and_then(|uri| uri.port_u16());
-        given.unwrap_or(if self.is_https() { 443 } else { 80 })
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for BaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|e| format!("{e}; write it like http://localhost:8008"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err("an http:// or https:// address is needed, like http://localhost:8008".into());
-        }
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return Err("health checks need no user and no password; leave them out".into());
-        }
-        if uri.query().is_some() {
-            return Err("this is the base address only; parameters belong to the endpoint".into());
-        }
-        Ok(BaseUrl(text.trim_end_matches('/').to_owned()))
-    }
-}
-
-/// How to speak TLS with Patroni.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// PEM file with the authorities that may have signed Patroni's certificate; the system's without it.
-    pub cacert: Option<PathBuf>,
-    /// PEM files with our certificate and its key, for `restapi.verify_client: required`.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Take any certificate.
-    pub insecure: bool,
-}
-
 /// Patroni's REST API.
 #[derive(Debug, Clone)]
 pub struct Patroni {
@@ -117,7 +71,8 @@ pub struct Patroni {
 }
 
 impl Patroni {
-    /// Patroni at this base address, with at most `connect` for reaching it, which costs Patroni nothing.
+    /// Patroni at this base address, with at most `connect` for its port to take a connection, so that another address of its
+    /// host is tried in time. That costs Patroni nothing: what it does itself, a TLS handshake first, is waited for.
     ///
     /// # Errors
     /// A sentence that says which certificate file can't be used and why.
@@ -127,7 +82,7 @@ impl Patroni {
         Ok(patroni)
     }
 
-    /// Asks for one endpoint. Takes 30 s at most, name resolution aside.
+    /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
         let agent = self.agent().map_err(Failure::NoAnswer)?;
         ask(&agent, &format!("{}{endpoint}", self.base))
@@ -144,7 +99,7 @@ impl Patroni {
         finding.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
     }
 
-    /// The cluster's members, as `/cluster` lists them. Takes 30 s at most. Never the source of a verdict.
+    /// The cluster's members, as `/cluster` lists them. Takes as long as [`Patroni::get`]. Never the source of a verdict.
     ///
     /// # Errors
     /// A sentence that says why not.
@@ -157,7 +112,8 @@ impl Patroni {
         if status != 200 {
             return Err(format!("{url}: status {status}"));
         }
-        serde_json::from_slice(&body.unwrap_or_default()).map_err(|e| format!("{url}: no list of members: {e}"))
+        let body = body.ok_or_else(|| format!("{url}: endless body"))?;
+        serde_json::from_slice(&body).map_err(|e| format!("{url}: no list of members: {e}"))
     }
 
     /// The base address.
@@ -167,25 +123,22 @@ impl Patroni {
 
     /// The other scheme at the same address, with any certificate: to find out what Patroni speaks, not what it says.
     pub fn in_the_other_scheme(&self) -> Patroni {
-        let base = match self.base.0.split_once("://") {
-            Some(("http", rest)) => format!("https://{rest}"),
-            Some((_, rest)) => format!("http://{rest}"),
-            None => self.base.0.clone(),
-        };
-        Patroni { base: BaseUrl(base), tls: Tls { insecure: true, ..Tls::default() }, connect: self.connect }
+        let tls = Tls { insecure: true, ..Tls::default() };
+        Patroni { base: self.base.in_the_other_scheme(), tls, connect: self.connect }
     }
 
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
     /// certificates that were renewed on disk are picked up.
     fn agent(&self) -> Result<Agent, String> {
         let tls = if self.base.is_https() { Some(self.tls.load()?) } else { None };
-        Ok(client(self.connect, tls, DefaultConnector::default()))
+        Ok(client(self.connect, tls, TcpConnector::default()))
     }
 }
 
-/// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression.
-pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connector) -> Agent {
-    let mut config = Config::builder()
+/// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression. It reaches Patroni by this
+/// connector and within `connect`; over that it speaks TLS, if so configured.
+pub fn client(connect: Duration, tls: Option<Arc<ClientConfig>>, connector: impl Connector) -> Agent {
+    let config = Config::builder()
         .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
         .proxy(None)
         .max_redirects(0)
@@ -195,11 +148,9 @@ pub fn client(connect: Duration, tls: Option<TlsConfig>, connector: impl Connect
         .timeout_global(Some(GIVE_UP))
         .input_buffer_size(2 * HEAD_LIMIT)
         .output_buffer_size(HEAD_LIMIT)
-        .max_response_header_size(HEAD_LIMIT);
-    if let Some(tls) = tls {
-        config = config.tls_config(tls);
-    }
-    Agent::with_parts(config.build(), connector, AllAddresses)
+        .max_response_header_size(HEAD_LIMIT)
+        .build();
+    Agent::with_parts(config, connector.chain(Bound).chain(Encrypt(tls)), AllAddresses)
 }
 
 /// Asks for an endpoint.
@@ -238,55 +189,6 @@ fn unix_time(date: &str) -> Option<u64> {
     Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-impl Tls {
-    fn load(&self) -> Result<TlsConfig, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let roots = match &self.cacert {
-            Some(file) => RootCerts::new_with_certs(&certificates(file)?),
-            None => RootCerts::PlatformVerifier,
-        };
-        let identity = match &self.identity {
-            Some((cert, key)) => Some(identity(cert, key, &provider)?),
-            None => None,
-        };
-        Ok(TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
-            .root_certs(roots)
-            .client_cert(identity)
-            .disable_verification(self.insecure)
-            .build())
-    }
-}
-
-fn read_file(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|e| format!("{}: {e}", file.display()))
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let pem = read_file(file)?;
-    let mut found = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| format!("{}: {e}", file.display()))? {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        return Err(format!("{}: no certificate in it (PEM is expected)", file.display()));
-    }
-    Ok(found)
-}
-
-fn identity(cert: &Path, key: &Path, provider: &rustls::crypto::CryptoProvider) -> Result<ClientCert, String> {
-    let chain = certificates(cert)?;
-    let secret = PrivateKey::from_pem(&read_file(key)?).map_err(|e| format!("{}: {e}", key.display()))?;
-    let unfit = |e: rustls::Error| format!("{} and {} do not belong together: {e}", cert.display(), key.display());
-    // ureq panics where the two do not fit, so ask first.
-    let ders = chain.iter().map(|certificate| certificate.der().to_vec().into()).collect();
-    let der = secret.der().to_vec().try_into().map_err(|e| format!("{}: {e}", key.display()))?;
-    rustls::sign::CertifiedKey::from_der(ders, der, provider).map_err(unfit)?;
-    Ok(ClientCert::new_with_certs(&chain, secret))
-}
-
 /// Looks names up on the thread that asks, so that lookups that hang can't pile up, and tries both loopbacks for
 /// `localhost` (RFC 6761, 6.3), whatever /etc/hosts says: Patroni may listen on either only.
 #[derive(Debug)]
@@ -317,32 +219,18 @@ fn failure(error: ureq::Error) -> Failure {
             Kind::ConnectionRefused => no_answer("connection refused"),
             Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => no_answer("connection reset"),
             Kind::UnexpectedEof => no_answer("answer cut short"),
-            Kind::InvalidData => Failure::NoAnswer(format!("TLS: {e}")),
-            _ => Failure::NoAnswer(e.to_string()),
+            _ => match e.get_ref().and_then(|e| e.downcast_ref()) {
+                Some(e) => Failure::NoAnswer(format!("TLS: {}", certificate::reason(e))),
+                None => Failure::NoAnswer(e.to_string()),
+            },
         },
         ureq::Error::Timeout(ureq::Timeout::Connect) => no_answer("no connection in time"),
         ureq::Error::Timeout(_) => no_answer("no answer in time"),
         ureq::Error::HostNotFound => no_answer("host name has no address"),
-        ureq::Error::Tls(e) => Failure::NoAnswer(format!("TLS: {e}")),
-        ureq::Error::Rustls(e) => Failure::NoAnswer(format!("TLS: {e}")),
+        ureq::Error::BodyExceedsLimit(_) => Failure::NotHttp("endless answer".into()),
         ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
             Failure::NotHttp("not HTTP".into())
         }
         e => Failure::NoAnswer(e.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_address_is_http_without_user_or_query() {
-        for good in ["http://localhost:8008", "https://db1.example/patroni/", "http://[::1]:8008"] {
-            good.parse::<BaseUrl>().expect(good);
-        }
-        for bad in ["", "localhost:8008", "ftp://a", "http://", "http://u:p@a", "http://a?b=c", "/a"] {
-            bad.parse::<BaseUrl>().expect_err(bad);
-        }
     }
 }

@@ -34,6 +34,8 @@ fn cases() -> Vec<(String, Behaviour, Vec<&'static str>)> {
     let script = |steps: &[Step]| Behaviour::Script(steps.to_vec());
     let text = |text: &str| Send(text.as_bytes().to_vec());
     let whole = || format!("{HEAD}{GOOD}");
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+    let chunked = format!("{chunks}{:x}\r\n{GOOD}\r\n0\r\n", GOOD.len());
 
     // Slow, and without an end.
     add("a slow drip", script(&[Drip(whole().into_bytes(), Duration::from_millis(20))]), &[LATE]);
@@ -49,6 +51,22 @@ fn cases() -> Vec<(String, Behaviour, Vec<&'static str>)> {
         &[NOT_HTTP],
     );
     add("an endless header", script(&[text("HTTP/1.0 200 OK\r\nX: "), Endless(vec![b'x'; 8192])]), &[NOT_HTTP]);
+    // Bounded by nobody but the whole.
+    for (name, head, more) in [
+        ("endless trailers", format!("{chunks}0\r\n"), "X-More: trailers\r\n"),
+        ("endless trailers after a body", chunked.clone(), "X-More: trailers\r\n"),
+        ("endless interim answers", String::new(), "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("endless early hints", String::new(), "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"),
+        ("endless chunks", chunks.clone(), "1;x=0123456789\r\n \r\n"),
+    ] {
+        add(name, script(&[text(&head), Endless(more.repeat(1000).into_bytes())]), &["patroni: endless", NOT_HTTP]);
+    }
+    add(
+        "an endless trailer",
+        script(&[text(&chunked), text("X: "), Endless(vec![b'x'; 8192])]),
+        &["patroni: endless", CUT, NOT_HTTP],
+    );
+    add("an endless chunk's extension", script(&[text(&chunks), text("1;"), Endless(vec![b'x'; 8192])]), &[NOT_HTTP]);
     add("an endless status line", script(&[Endless(vec![b'x'; 8192])]), &[NOT_HTTP]);
     add("hangs before the headers", script(&[Hang]), &[LATE]);
     add("hangs in the headers", script(&[text("HTTP/1.0 200 OK\r\nServ"), Hang]), &[LATE]);

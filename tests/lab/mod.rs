@@ -18,6 +18,7 @@ pub mod programs;
 pub mod properties;
 pub mod replay;
 pub mod standin;
+pub mod tls_proxy;
 pub mod watches;
 pub mod witness;
 

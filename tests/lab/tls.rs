@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::process::Signal;
 
 use lab::agent::check;
-use lab::certificates::Authority;
+use lab::certificates::{Authority, authority, self_signed};
 use lab::cluster::{Cluster, Unprivileged};
 use lab::host::Host;
 use lab::{Process, any_port, await_that, house};
@@ -34,6 +34,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
     ours.issue(&files, "patroni", &["localhost", "127.0.0.1"], false);
     ours.issue(&files, "patroni-elsewhere", &["db1.example"], false);
     ours.issue(&files, "patroni-expired", &["localhost", "127.0.0.1"], true);
+    self_signed("localhost", &[], authority).write(&files, "patroni-self-signed");
     ours.issue(&files, "client", &["haproxy-agent"], false);
     ours.issue(&files, "client-expired", &["haproxy-agent"], true);
     theirs.issue(&files, "client-unknown", &["haproxy-agent"], false);
@@ -75,6 +76,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
         ("patroni", "none"),
         ("patroni-elsewhere", "none"),
         ("patroni-expired", "none"),
+        ("patroni-self-signed", "none"),
         ("patroni", "optional"),
         ("patroni", "required"),
     ] {
@@ -95,13 +97,24 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
         let what = |case: &str| format!("{server}.crt, verify_client {verify}: {case}");
         match server {
             "patroni-elsewhere" => {
-                let wanted = "MAINT DOWN # patroni: TLS: invalid peer certificate: certificate not valid for name";
+                let wanted =
+                    "MAINT DOWN # patroni: TLS: Patroni's certificate is not for 127.0.0.1; it is for db1.example";
                 expect(&what("the wrong name"), &good, &ca, &[wanted]);
                 continue;
             }
             "patroni-expired" => {
-                let wanted = "MAINT DOWN # patroni: TLS: invalid peer certificate: certificate expired";
+                let wanted = "MAINT DOWN # patroni: TLS: Patroni's certificate or its issuer's expired at 2021-01-01";
                 expect(&what("expired"), &good, &ca, &[wanted]);
+                continue;
+            }
+            "patroni-self-signed" => {
+                let pinned = options(&[("cacert", "patroni-self-signed.crt")]);
+                let wanted =
+                    "MAINT DOWN # patroni: TLS: Patroni's certificate is not for 127.0.0.1; it is for localhost";
+                expect(&what("pinned"), &format!("HTTPS://LOCALHOST:{port}"), &pinned, &[READY]);
+                expect(&what("pinned, by another name"), &good, &pinned, &[wanted]);
+                let wanted = "MAINT DOWN # patroni: TLS: Patroni's certificate is an authority (CA:TRUE)";
+                expect(&what("not pinned"), &good, &ca, &[wanted]);
                 continue;
             }
             _ => {}
@@ -115,11 +128,15 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
             expect(&what("by name"), &format!("https://localhost:{port}"), &ca, &[READY]);
         }
         expect(&what("a good certificate of ours"), &good, &with("client"), &[READY]);
-        let wanted = "MAINT DOWN # patroni: TLS: invalid peer certificate: UnknownIssuer";
+        let wanted = "MAINT DOWN # patroni: TLS: Patroni's certificate is by nobody in --cacert";
         let identity = [("cert", "client.crt"), ("key", "client.key")];
         let other = options(&[&[("cacert", "other-ca.crt")], &identity[..]].concat());
         expect(&what("the wrong authority"), &good, &other, &[wanted]);
-        expect(&what("the system's authorities"), &good, &options(&identity), &[wanted, "MAINT DOWN # patroni: TLS: "]);
+        let wanted = [
+            "MAINT DOWN # patroni: TLS: no authority of the system's",
+            "MAINT DOWN # patroni: TLS: this host knows no",
+        ];
+        expect(&what("the system's authorities"), &good, &options(&identity), &wanted);
         // Patroni closes on what is no TLS.
         let plain = ["MAINT DOWN # patroni: answer cut short", "MAINT DOWN # patroni: connection reset"];
         expect(&what("http and not https"), &format!("http://127.0.0.1:{port}"), &[], &plain);
@@ -154,7 +171,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
     let _agent = Process::start(command.stdin(Stdio::null()), &directory.join("agent.log"))?;
     let address = address.parse()?;
     await_that("the service", || std::net::TcpStream::connect(address).is_ok());
-    assert!(check(address).contains("UnknownIssuer"), "{}", check(address));
+    assert!(check(address).contains("by nobody in --cacert"), "{}", check(address));
     copy("ca.crt", "ca");
     assert!(refused.iter().any(|refused| check(address).starts_with(refused)), "{}", check(address));
     copy("client.crt", "cert");
