@@ -137,7 +137,7 @@ fn a_hold_says_maint_until_it_is_released_whatever_restarts() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("etc/hold").display().to_string();
     let url = patroni.url();
-    let options = ["--patroni", &url, "--deadline", "30s", "--hold-file", &file];
+    let options = ["--patroni", &url, "--deadline", "5s", "--hold-file", &file];
     let (ready, held) = ("READY UP # primary timeline 3\n", "MAINT UP # held: new disk\n");
     let agent = Agent::listening(&options);
     assert_eq!(agent.check(), ready);

@@ -66,7 +66,7 @@ fn set(machine: &Machine, settings: &str) {
 
 /// A deadline that no machine is too slow for.
 fn set_patient(machine: &Machine) {
-    set(machine, "PATRONI_CHECK_DEADLINE=30s\n");
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\n");
     machine.sh("systemctl try-restart patroni-check.service");
 }
 
@@ -267,7 +267,7 @@ fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     let _patroni = patroni(machine, primary());
     let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
     let url = |url: &str| {
-        set(machine, &format!("PATRONI_CHECK_DEADLINE=30s\nPATRONI_CHECK_PATRONI={url}\n"));
+        set(machine, &format!("PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_PATRONI={url}\n"));
         machine.sh("systemctl restart patroni-check.service");
         machine.inside(|| check(PORT))
     };
@@ -523,7 +523,7 @@ server.serve_forever()
 "#;
     fs::write(machine.path("/root/patroni.py"), patroni).unwrap();
     machine.sh("systemd-run --unit=patroni-with-tls --quiet python3 /root/patroni.py");
-    let settings = "PATRONI_CHECK_PATRONI=https://localhost:8008\nPATRONI_CHECK_DEADLINE=30s\n";
+    let settings = "PATRONI_CHECK_PATRONI=https://localhost:8008\nPATRONI_CHECK_DEADLINE=5s\n";
 
     // Its own user can't read the key, and says so at the start.
     let files = "PATRONI_CHECK_CACERT=/etc/patroni/ca.crt\nPATRONI_CHECK_CERT=/etc/patroni/client.crt\nPATRONI_CHECK_KEY=/etc/patroni/client.key\n";
@@ -550,7 +550,7 @@ server.serve_forever()
 
 fn a_hold_by_root_and_explain(machine: &Machine) {
     let _patroni = patroni(machine, primary());
-    set(machine, "PATRONI_CHECK_PATRONI=http://127.0.0.1:8008\nPATRONI_CHECK_DEADLINE=30s\n");
+    set(machine, "PATRONI_CHECK_PATRONI=http://127.0.0.1:8008\nPATRONI_CHECK_DEADLINE=5s\n");
     machine.sh("systemctl restart patroni-check.service");
     let (ready, held) = (READY, "MAINT UP # held: new disk\n");
     machine.inside(|| assert_eq!(check(PORT), ready));
