@@ -1,18 +1,17 @@
 //! Answers HAProxy's agent-check on a Patroni host.
 
 use std::error::Error;
-use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use patroni_check::cli::{BadConfiguration, Command, Options};
+use patroni_check::cli::{BadConfiguration, Command, Options, complain};
 use patroni_check::invocation::Invocation;
-use patroni_check::{explain, haproxy_config, hold, once, serve, settings};
+use patroni_check::{explain, haproxy_config, hold, once, serve};
 
 fn main() -> ExitCode {
     match run() {
         Ok(status) => status,
         Err(e) => {
-            eprintln!("patroni-check: {e}");
+            complain(&e);
             ExitCode::from(if e.is::<BadConfiguration>() { 2 } else { 1 })
         }
     }
@@ -20,9 +19,6 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::read()?;
-    if let (Some(_), Some(mut with_the_settings)) = (&options.command, settings::with_the_settings()) {
-        return Err(with_the_settings.exec().into());
-    }
     match &options.command {
         None => answer(&options)?,
         Some(Command::Explain(what)) => return explain::explain(&options, what),

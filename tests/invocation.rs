@@ -240,7 +240,7 @@ fn bad_configuration_is_one_line_and_exit_status_2() {
         (&["--on-failure", "up"], "possible values: maint, down, drain, silent"),
         (&["--deadline", "500"], "time unit needed"),
         (&["--deadline", "0s"], "out of range"),
-        (&["--grace", "21s"], "20s at most"),
+        (&["--grace", "21s"], "0s to 20s"),
         (&["--patroni", "localhost:8008"], "http://localhost:8008"),
         (&["--patroni", "ftp://localhost"], "http://localhost:8008"),
         (&["--listen", "5555"], "127.0.0.1:5555"),
