@@ -1,13 +1,17 @@
 //! The command line and its environment variables: options, defaults, and what can't be meant.
 
+mod read;
+
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+
+use read::{absolute, duration, named, yes_or_no};
 
 use crate::endpoint::Endpoint;
 use crate::haproxy_config::HaproxyConfig;
@@ -17,15 +21,21 @@ use crate::patroni::{BaseUrl, Patroni, Tls};
 use crate::reply::{OnFailure, OnStandby, Vocabulary, Words};
 use crate::view::Limits;
 
-/// The usual lease of Patroni's leader lock, `ttl - loop_wait`, outlives a primary by this; a longer grace could keep a
-/// READY beyond it.
-const GRACE_LIMIT: Duration = Duration::from_secs(20);
-
 /// With what a bug report should say: what was built in.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
 
-/// Within these a check is answered before HAProxy gives up, and at all.
-const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30);
+/// A check is answered before HAProxy gives up, and each one before the unit's TimeoutStopSec= is over.
+pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
+
+/// So long after its demotion a node may be called READY, so not longer than the longest `agent-inter` that makes sense.
+const MAX_AGES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
+
+/// What is left of the lock's lease at the least is `ttl - loop_wait - retry_timeout`, 10 s with Patroni's defaults, and without
+/// the retries 20 s. A longer grace could keep a READY beyond it.
+const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(20);
+
+/// Where a hold is.
+const HOLD_FILE: &str = "/etc/patroni-check/hold";
 
 /// Answers HAProxy's agent-check on a Patroni host: READY or MAINT, and why
 ///
@@ -37,8 +47,8 @@ const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..
     max_term_width = 100,
     disable_help_subcommand = true,
     after_long_help = "Each option can also be set in the environment, as PATRONI_CHECK_ and its name: \
-    PATRONI_CHECK_ON_FAILURE=drain. The command line wins. The service's settings are in /etc/default/patroni-check; the \
-    subcommands heed them as well.\n\n\
+    PATRONI_CHECK_ON_FAILURE=drain. An empty value is the default. The command line wins. The service's settings are in \
+    /etc/default/patroni-check; the subcommands heed them, and what else its unit says.\n\n\
     Exit status: 0 answered or stopped in good order, 1 could not do its work, 2 wrong usage or configuration."
 )]
 pub struct Options {
@@ -53,6 +63,7 @@ pub struct Options {
     ///
     /// One of Patroni's health check endpoints, for sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag= and tag_NAME=.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
+    #[arg(value_parser = named::<Endpoint>)]
     endpoint: Endpoint,
 
     /// Further endpoints that agent-send may name
@@ -60,6 +71,7 @@ pub struct Options {
     /// May be repeated; in the environment they are separated by spaces. On an agent-send socket a check names its endpoint: that
     /// of another socket, --endpoint, or one of these.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
+    #[arg(value_parser = named::<Endpoint>)]
     also: Vec<Endpoint>,
 
     /// Bind a port ourselves
@@ -94,23 +106,23 @@ pub struct Options {
 
     /// Answer each check within this
     ///
-    /// Keep it below HAProxy's agent-inter.
+    /// 5s at most. Keep it below HAProxy's agent-inter.
     #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "80ms")]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = |text: &str| duration(text, &DEADLINES))]
     deadline: Duration,
 
     /// So old may Patroni's word be
     ///
-    /// A check is answered from what Patroni said if it was asked at most this long before the check. So Patroni is asked at most ten times a second for an endpoint.
+    /// A check is answered from what Patroni said if it was asked at most this long before the check: 1s at most, as a node may be called READY for so long after its demotion. So Patroni is asked at most ten times a second for an endpoint.
     #[arg(long, env = "PATRONI_CHECK_MAX_AGE", hide_env = true, value_name = "DURATION", default_value = "100ms")]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = |text: &str| duration(text, &MAX_AGES))]
     max_age: Duration,
 
     /// Patroni silent: its word stands
     ///
-    /// While Patroni does not answer, or says that nobody holds the leader lock, its last word stands until it is this old: 20s at most, 0s for none. In a paused cluster that nobody leads it stands for as long as that lasts. Keep it below Patroni's ttl - loop_wait - retry_timeout.
+    /// While Patroni does not answer, or says that nobody holds the leader lock, its last word stands until it is this old: 20s at most, 0s for none. In a paused cluster that nobody leads it stands for as long as that lasts. Keep it below what is left of the lock's lease at the least, or two nodes may be READY: Patroni's ttl - loop_wait - retry_timeout, 10s where `patronictl show-config` shows 30, 10 and 10, its defaults.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = |text: &str| duration(text, &GRACES))]
     grace: Duration,
 
     /// PEM file of the authorities for Patroni's certificate, or of itself [default: the system's]
@@ -125,24 +137,37 @@ pub struct Options {
     cacert: Option<PathBuf>,
 
     /// PEM file of our certificate, for restapi.verify_client: required
-    #[arg(long, env = "PATRONI_CHECK_CERT", hide_env = true, value_name = "FILE", requires = "key")]
-    #[arg(hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "PATRONI_CHECK_CERT",
+        hide_env = true,
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     cert: Option<PathBuf>,
 
     /// PEM file of its key
-    #[arg(long, env = "PATRONI_CHECK_KEY", hide_env = true, value_name = "FILE", requires = "cert")]
-    #[arg(hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "PATRONI_CHECK_KEY",
+        hide_env = true,
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     key: Option<PathBuf>,
 
     /// Take any certificate from Patroni
     #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
+    #[arg(value_parser = yes_or_no)]
     insecure: bool,
 
     /// Say MAINT on every endpoint while this file is there
     ///
-    /// `patroni-check hold` makes it, `patroni-check release` removes it.
+    /// `patroni-check hold` makes it, `patroni-check release` removes it. On this host's own disks, and where the service can look: not in /tmp, a home directory, or one that others can't enter.
     #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
-    #[arg(default_value = "/etc/patroni-check/hold", hide_short_help = true)]
+    #[arg(default_value = HOLD_FILE, hide_short_help = true, value_parser = absolute)]
     hold_file: PathBuf,
 
     /// What to do instead of answering checks
@@ -195,7 +220,7 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, purpose) = match text.split_once('=') {
-            Some((address, purpose)) => (address, Some(purpose.parse()?)),
+            Some((address, purpose)) => (address, Some(named(purpose)?)),
             None => (text, None),
         };
         let address =
@@ -220,26 +245,6 @@ impl fmt::Display for BadConfiguration {
 impl std::error::Error for BadConfiguration {}
 
 impl Options {
-    /// Reads command line and environment. `--help` and `--version` print and end the program.
-    ///
-    /// # Errors
-    /// Anything that can't be meant.
-    pub fn read() -> Result<Self, BadConfiguration> {
-        let options = Options::try_parse().map_err(|e| match e.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
-            _ => BadConfiguration(one_line(&e.to_string())),
-        })?;
-        let bad = |what: String| Err(BadConfiguration(what));
-        if !DEADLINES.contains(&options.deadline) {
-            return bad(format!("--deadline {:?} is out of range: 1ms to 30s", options.deadline));
-        }
-        if options.grace > GRACE_LIMIT {
-            return bad(format!("--grace {:?} is too long: 20s at most", options.grace));
-        }
-        options.vocabulary(&options.endpoint)?;
-        Ok(options)
-    }
-
     /// What the operator should know of these options.
     pub fn warning(&self) -> Option<String> {
         let who = &self.patroni;
@@ -312,11 +317,4 @@ impl Options {
     pub fn limits(&self) -> Limits {
         Limits { deadline: self.deadline, max_age: self.max_age, grace: self.grace }
     }
-}
-
-/// The first paragraph of clap's message, without its line breaks.
-fn one_line(message: &str) -> String {
-    let paragraph = message.split("\n\n").next().unwrap_or_default();
-    let words: Vec<_> = paragraph.split_whitespace().collect();
-    words.join(" ").trim_start_matches("error: ").to_owned()
 }

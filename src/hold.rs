@@ -1,11 +1,16 @@
 //! A hold: an operator's word that this node is in maintenance. It is a file, so it outlives every restart.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, open};
+
 use crate::verdict::Verdict;
+
+/// Of a reason so much is read and written, in bytes. HAProxy is told less.
+const REASON_LIMIT: usize = 200;
 
 /// The file of a hold, whether it is there or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +27,34 @@ impl Hold {
         &self.0
     }
 
-    /// Why the node is held, if it is. A file that is there and can't be read is a hold as well: somebody meant one.
+    /// Why the node is held, if it is. Whatever is there, and where nobody can look, is a hold as well: somebody meant one.
+    /// Waits for nothing but a disk, and reads a bounded number of bytes.
     pub fn reason(&self) -> Option<String> {
-        match fs::read_to_string(&self.0) {
-            Ok(text) => Some(text.lines().next().unwrap_or_default().trim().to_owned()),
+        match fs::symlink_metadata(&self.0) {
+            Ok(_) => Some(self.text().unwrap_or_else(|e| format!("{}: {e}", self.0.display()))),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(e) => Some(format!("{}: {e}", self.0.display())),
         }
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let is_file = |metadata: fs::Metadata| match metadata.file_type() {
+            kind if kind.is_file() => Ok(()),
+            kind => Err(io::Error::other(describe(kind))),
+        };
+        // To open some devices does something, and a FIFO without NONBLOCK waits for a writer.
+        is_file(fs::metadata(&self.0).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => io::Error::other("a symbolic link to nothing"),
+            _ => e,
+        })?)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(open(&self.0, flags, Mode::empty())?);
+        is_file(file.metadata()?)?;
+        let mut text = Vec::new();
+        file.take(REASON_LIMIT as u64).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        // Half a character is no part of it.
+        Ok(clean(text.lines().next().unwrap_or_default().trim_end_matches(char::REPLACEMENT_CHARACTER)))
     }
 
     /// The verdict as it is while the node is held: whatever Patroni says, it takes no traffic.
@@ -41,15 +67,28 @@ impl Hold {
     /// # Errors
     /// What kept the file from being written.
     pub fn begin(&self, reason: &str) -> io::Result<()> {
-        if let Some(directory) = self.0.parent() {
-            fs::create_dir_all(directory)?;
-            // The service is another user, whatever root's umask.
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+        let directory = self.0.parent().unwrap_or(Path::new("/"));
+        // The service is another user: whatever root's umask, it is to see what is made here. What was there is others'.
+        let made: Vec<_> = directory.ancestors().take_while(|directory| !directory.exists()).collect();
+        fs::create_dir_all(directory)?;
+        for directory in made {
+            fs::set_permissions(directory, Permissions::from_mode(0o755))?;
         }
-        let new = self.0.with_extension("new");
-        fs::write(&new, format!("{reason}\n"))?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
-        fs::rename(new, &self.0)
+        let mut name = self.0.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = directory.join(name);
+        // What is left of one that was interrupted; and nobody's symbolic link is followed.
+        let _ = fs::remove_file(&new);
+        let written = File::create_new(&new).and_then(|mut file| {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(format!("{}\n", clean(reason)).as_bytes())?;
+            file.sync_all()
+        });
+        let written = written.and_then(|()| fs::rename(&new, &self.0));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     /// Ends the hold. Says whether there was one.
@@ -59,9 +98,29 @@ impl Hold {
     pub fn end(&self) -> io::Result<bool> {
         match fs::remove_file(&self.0) {
             Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// One line of printable text, with its newline not longer than a reason may be.
+fn clean(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    while line.len() >= REASON_LIMIT {
+        line.pop();
+    }
+    line
+}
+
+/// What is there in place of a file.
+fn describe(kind: fs::FileType) -> &'static str {
+    match kind {
+        kind if kind.is_dir() => "a directory, not a file",
+        kind if kind.is_fifo() => "a FIFO, not a file",
+        kind if kind.is_socket() => "a socket, not a file",
+        _ => "a device, not a file",
     }
 }
 
@@ -71,10 +130,8 @@ impl Hold {
 /// What kept the file from being written.
 pub fn begin(hold: &Hold, reason: &str) -> io::Result<()> {
     hold.begin(reason).map_err(|e| about(hold, &e))?;
-    println!(
-        "Held: this node says MAINT at the next check, whatever becomes of it, until: patroni-check release\n\
-         If it is the primary nobody takes writes now; patronictl switchover first would have been the way."
-    );
+    say("Held: this node says MAINT at the next check, whatever becomes of it, until: patroni-check release\n\
+         If it is the primary nobody takes writes now; patronictl switchover first would have been the way.");
     Ok(())
 }
 
@@ -84,8 +141,13 @@ pub fn begin(hold: &Hold, reason: &str) -> io::Result<()> {
 /// What kept the file from being removed.
 pub fn end(hold: &Hold) -> io::Result<()> {
     let was_held = hold.end().map_err(|e| about(hold, &e))?;
-    println!("{}", if was_held { "Released: Patroni decides again." } else { "This node was not held." });
+    say(if was_held { "Released: Patroni decides again." } else { "This node was not held." });
     Ok(())
+}
+
+/// What is done is done, whether anybody reads of it or not.
+fn say(what: &str) {
+    let _ = writeln!(io::stdout(), "{what}");
 }
 
 fn about(hold: &Hold, error: &io::Error) -> io::Error {
@@ -95,6 +157,10 @@ fn about(hold: &Hold, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, mknodat};
 
     #[test]
     fn a_hold_is_there_from_its_beginning_to_its_end() {
@@ -109,12 +175,84 @@ mod tests {
         assert_eq!(hold.over(Verdict::Fail("postgres: stopping".into())), Verdict::Held("held".into()));
         assert!(hold.end().unwrap());
         assert_eq!(hold.over(serve()), serve());
+        assert_eq!(fs::read_dir(directory.path().join("etc")).unwrap().count(), 0, "nothing is left beside it");
     }
 
     #[test]
-    fn a_hold_that_can_not_be_read_holds() {
+    fn whatever_is_there_holds_and_nothing_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let hold = Hold::new(directory.path().to_owned());
-        assert!(matches!(hold.over(Verdict::Serve("primary".into())), Verdict::Held(_)));
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("directory")).unwrap();
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
+        symlink("/dev/zero", path("endless")).unwrap();
+        symlink("nowhere", path("dangling")).unwrap();
+        symlink("loop", path("loop")).unwrap();
+        fs::write(path("target"), "by a link\n").unwrap();
+        symlink("target", path("link")).unwrap();
+        let in_the_way = |what: &str, name: &str| format!("{}: {what}", path(name).display());
+        let table = [
+            ("directory", in_the_way("a directory, not a file", "directory")),
+            ("fifo", in_the_way("a FIFO, not a file", "fifo")),
+            ("socket", in_the_way("a socket, not a file", "socket")),
+            ("endless", in_the_way("a device, not a file", "endless")),
+            ("dangling", in_the_way("a symbolic link to nothing", "dangling")),
+            ("loop", in_the_way("Too many levels of symbolic links (os error 40)", "loop")),
+            ("huge", String::new()),
+            ("link", "by a link".into()),
+        ];
+        for (name, reason) in table {
+            let hold = Hold::new(path(name));
+            assert_eq!(hold.reason(), Some(reason), "{name}");
+            // And the other side says the same.
+            if name != "directory" {
+                assert!(hold.end().unwrap(), "{name}");
+                assert_eq!(hold.reason(), None, "{name}");
+            }
+        }
+        Hold::new(path("directory")).begin("").unwrap_err();
+        assert_eq!(Hold::new(path("target/hold")).reason(), None, "there can be none");
+    }
+
+    #[test]
+    fn a_reason_is_a_line_of_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let hold = Hold::new(directory.path().join("hold"));
+        let long = "é".repeat(300);
+        let table: [(&[u8], &str); 6] = [
+            (b"  new  disk \r\nby me\n", "new disk"),
+            (b"a\tb\x1b[31mc\x9b", "a b [31mc"),
+            (b"caf\xe9 closed", "caf\u{fffd} closed"),
+            ("\u{9b}31mred".as_bytes(), "31mred"),
+            (b"\n", ""),
+            (long.as_bytes(), &long[..198]),
+        ];
+        for (written, read) in table {
+            fs::write(hold.file(), written).unwrap();
+            assert_eq!(hold.reason().unwrap(), read);
+        }
+        for (given, read) in [("new\ndisk", "new disk"), (&long, &long[..198])] {
+            hold.begin(given).unwrap();
+            assert_eq!(hold.reason().unwrap(), read);
+            assert_eq!(fs::read_to_string(hold.file()).unwrap(), format!("{read}\n"));
+        }
+    }
+
+    #[test]
+    fn only_what_a_hold_makes_gets_a_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &str| directory.path().join(path).metadata().unwrap().permissions().mode() & 0o7777;
+        let there = directory.path().join("there");
+        fs::create_dir(&there).unwrap();
+        fs::set_permissions(&there, Permissions::from_mode(0o1777)).unwrap();
+        Hold::new(there.join("hold")).begin("").unwrap();
+        assert_eq!((mode("there"), mode("there/hold")), (0o1777, 0o644));
+        // What an interrupted one, or somebody else, has left there is not written through.
+        fs::write(directory.path().join("others"), "others").unwrap();
+        symlink("../others", there.join("hold.new")).unwrap();
+        Hold::new(there.join("hold")).begin("").unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("others")).unwrap(), "others");
+        assert_eq!(fs::read_dir(there).unwrap().count(), 1);
     }
 }

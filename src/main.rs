@@ -1,12 +1,11 @@
 //! Answers HAProxy's agent-check on a Patroni host.
 
 use std::error::Error;
-use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use patroni_check::cli::{BadConfiguration, Command, Options};
 use patroni_check::invocation::{Invocation, NoSocket};
-use patroni_check::{explain, haproxy_config, hold, journal, once, serve, settings};
+use patroni_check::{explain, haproxy_config, hold, journal, once, serve};
 
 fn main() -> ExitCode {
     match run() {
@@ -26,9 +25,6 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::read()?;
-    if let (Some(_), Some(mut with_the_settings)) = (&options.command, settings::with_the_settings()) {
-        return Err(with_the_settings.exec().into());
-    }
     if options.command.is_some() {
         warn(&options);
     }

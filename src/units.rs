@@ -1,8 +1,74 @@
-//! The socket units that start us, as systemd knows them, for `explain`.
+//! The units that start us, as systemd knows them.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::cli::Options;
+
+/// systemd answers in some milliseconds. One that hangs must not hold up a person.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nothing that is asked for here comes near.
+const OUTPUT_LIMIT: u64 = 1 << 20;
+
+/// A unit's properties.
+pub struct Unit(String);
+
+impl Unit {
+    /// What a property has, a line for each value (`EnvironmentFiles=`, `Listen=`); none where systemd does not know it.
+    pub fn values(&self, property: &str) -> impl Iterator<Item = &str> {
+        self.0.lines().filter_map(move |line| line.strip_prefix(property)?.strip_prefix('='))
+    }
+
+    /// The value of a property that has one, empty where systemd does not know it.
+    pub fn value(&self, property: &str) -> &str {
+        self.values(property).next().unwrap_or_default()
+    }
+
+    /// Whether there is such a unit.
+    pub fn is_loaded(&self) -> bool {
+        self.value("LoadState") == "loaded"
+    }
+}
+
+/// These units; none where there is no systemd.
+///
+/// # Errors
+/// There is a systemd, and it does not answer.
+pub fn show(units: &[&str], properties: &str) -> Result<Vec<Unit>, String> {
+    let mut command = Command::new("systemctl");
+    command.args(["show", "--all", "--no-pager", "-p", properties, "--"]).args(units);
+    let text = run(command)?;
+    Ok(text.split("\n\n").map(|unit| Unit(unit.to_owned())).collect())
+}
+
+/// The running systemd's version, as `systemctl --version` has it.
+pub fn version() -> Option<u32> {
+    let mut command = Command::new("systemctl");
+    command.arg("--version");
+    run(command).ok()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What a program prints, nothing where it is not there. Bounded in time and size.
+fn run(mut command: Command) -> Result<String, String> {
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = started else { return Ok(String::new()) };
+    let Some(output) = child.stdout.take() else { return Ok(String::new()) };
+    let (printed, printing) = channel();
+    let reader = thread::Builder::new().spawn(move || {
+        let mut text = Vec::new();
+        let _ = output.take(OUTPUT_LIMIT).read_to_end(&mut text);
+        let _ = printed.send(text);
+    });
+    let text = reader.ok().and_then(|_| printing.recv_timeout(PATIENCE).ok());
+    let _ = child.kill();
+    let text = text.ok_or_else(|| format!("systemctl has not answered within {PATIENCE:?}"))?;
+    let _ = child.wait();
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
 
 /// A socket unit that starts us.
 pub struct Socket {
@@ -18,40 +84,30 @@ pub struct Socket {
     pub accept: bool,
 }
 
-/// The socket units that are ours, as systemd knows them; none where there is no systemd.
+/// The socket units that are ours, for `explain`; none where there is no systemd that answers.
 pub fn sockets(options: &Options) -> Vec<Socket> {
     // Shown although nobody uses them.
     let usual = ["patroni-check.socket", "patroni-check-replica.socket"];
     let properties = "Id,ActiveState,Listen,FileDescriptorName,Accept,Triggers,LoadState";
-    let output = Command::new("systemctl")
-        .args(["show", "--all", "*.socket", "-p", properties])
-        .args(usual)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let Ok(output) = output else { return Vec::new() };
-    let text = String::from_utf8_lossy(&output.stdout);
+    let mut units = vec!["*.socket"];
+    units.extend(usual);
     let mut sockets: Vec<Socket> = Vec::new();
-    for unit in text.split("\n\n") {
-        let values = |name: &str| {
-            let prefix = format!("{name}=");
-            unit.lines().filter_map(move |line| line.strip_prefix(&prefix)).collect::<Vec<_>>().join(" ")
-        };
-        let id = values("Id");
-        let is_ours = id.starts_with("patroni-check") || values("Triggers").starts_with("patroni-check");
-        let is_idle = values("ActiveState") == "inactive" && !usual.contains(&id.as_str());
-        if !is_ours || is_idle || values("LoadState") != "loaded" || sockets.iter().any(|socket| socket.unit == id) {
+    for unit in show(&units, properties).unwrap_or_default() {
+        let id = unit.value("Id");
+        let is_ours = id.starts_with("patroni-check") || unit.value("Triggers").starts_with("patroni-check");
+        let is_idle = unit.value("ActiveState") == "inactive" && !usual.contains(&id);
+        if !is_ours || is_idle || !unit.is_loaded() || sockets.iter().any(|socket| socket.unit == id) {
             continue;
         }
-        let accept = values("Accept") == "yes";
+        let accept = unit.value("Accept") == "yes";
         // systemd forgets the name with Accept=yes.
-        let name = if accept { endpoint_of_instances(&id) } else { Some(values("FileDescriptorName")) };
+        let name = if accept { endpoint_of_instances(id) } else { Some(unit.value("FileDescriptorName").to_owned()) };
         let purpose = options.purpose_named(name.as_deref().unwrap_or_default());
         let purpose = purpose.map_or_else(|e| e.to_string(), |purpose| purpose.to_string());
         sockets.push(Socket {
-            unit: id,
-            state: values("ActiveState"),
-            listen: values("Listen").replace(" (Stream)", ""),
+            unit: id.to_owned(),
+            state: unit.value("ActiveState").to_owned(),
+            listen: unit.values("Listen").collect::<Vec<_>>().join(" ").replace(" (Stream)", ""),
             purpose,
             accept,
         });
@@ -64,9 +120,8 @@ pub fn sockets(options: &Options) -> Vec<Socket> {
 /// answer for; none where that is the default endpoint.
 fn endpoint_of_instances(socket: &str) -> Option<String> {
     let instance = format!("{}@explain.service", socket.trim_end_matches(".socket"));
-    let mut show = Command::new("systemctl");
-    show.args(["show", "-P", "ExecStart", &instance]).stdin(Stdio::null()).stderr(Stdio::null());
-    endpoint_in(&String::from_utf8_lossy(&show.output().ok()?.stdout))
+    let units = show(&[&instance], "ExecStart").ok()?;
+    endpoint_in(units.first()?.value("ExecStart"))
 }
 
 /// `--endpoint` in `ExecStart=`, as `systemctl show` prints it: between `argv[]=` and a semicolon.

@@ -2,6 +2,10 @@
 
 mod lab;
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -137,7 +141,7 @@ fn a_hold_says_maint_until_it_is_released_whatever_restarts() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("etc/hold").display().to_string();
     let url = patroni.url();
-    let options = ["--patroni", &url, "--deadline", "30s", "--hold-file", &file];
+    let options = ["--patroni", &url, "--deadline", "5s", "--hold-file", &file];
     let (ready, held) = ("READY UP # primary timeline 3\n", "MAINT UP # held: new disk\n");
     let agent = Agent::listening(&options);
     assert_eq!(agent.check(), ready);
@@ -157,6 +161,41 @@ fn a_hold_says_maint_until_it_is_released_whatever_restarts() {
     assert_eq!(agent.check(), ready);
     assert!(run(&["release", "--hold-file", &file]).status.success(), "twice is no error");
     assert_eq!(run(&["hold", "--hold-file", "/proc/none/hold"]).status.code(), Some(1));
+}
+
+/// Whatever root's umask, the service can look where a hold is made.
+#[test]
+fn a_hold_makes_directories_that_the_service_can_enter() {
+    let directory = TempDir::new().unwrap();
+    let mode = |path: &str| directory.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"umask 077; mkdir "$1/there"; exec "$0" hold --hold-file "$1/there/a/b/hold""#]);
+    assert!(shell.arg(binary().get_program()).arg(directory.path()).stdin(Stdio::null()).status().unwrap().success());
+    let modes = ["there", "there/a", "there/a/b", "there/a/b/hold"].map(mode);
+    assert_eq!(modes, [0o700, 0o755, 0o755, 0o644]);
+}
+
+/// Whose other end is closed.
+fn closed() -> Stdio {
+    let (end, _) = UnixStream::pair().unwrap();
+    OwnedFd::from(end).into()
+}
+
+#[test]
+fn an_output_that_takes_nothing_is_no_panic() {
+    let directory = TempDir::new().unwrap();
+    let hold = directory.path().join("hold").display().to_string();
+    for command in ["hold", "release"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        for to in [Stdio::from(full), closed()] {
+            let output = binary().args([command, "--hold-file", &hold]).stdout(to).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert_eq!(Path::new(&hold).exists(), command == "hold");
+    }
+    // Nor is a complaint that nobody can read.
+    let status = binary().args(["--grace", "x"]).stderr(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
 }
 
 #[test]

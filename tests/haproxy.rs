@@ -73,7 +73,7 @@ impl Stack {
     fn with(options: &[&str], backend: &str) -> Self {
         let patroni = StandIn::new(Serves.behaviour());
         let url = patroni.url();
-        let patient = ["--patroni", &url, "--deadline", "30s", "--max-age", "0s"];
+        let patient = ["--patroni", &url, "--deadline", "5s", "--max-age", "0s"];
         let agent = Agent::listening(&[&patient[..], options].concat());
         let postgres = TcpListener::bind("127.0.0.1:0").unwrap();
         let directory = TempDir::new().unwrap();

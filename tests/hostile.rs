@@ -282,7 +282,7 @@ fn one_process_for_each_check_names_each() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     patroni.now(primary());
-    let output = lab::agent::binary().args(["--patroni", &url, "--deadline", "30s"]).output().unwrap();
+    let output = lab::agent::binary().args(["--patroni", &url, "--deadline", "5s"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "READY UP # primary timeline 3\n");
 }
 
@@ -290,7 +290,7 @@ fn one_process_for_each_check_names_each() {
 #[test]
 fn what_is_odd_and_good_is_taken() {
     let patroni = StandIn::new(primary());
-    let agent = Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "30s"]);
+    let agent = Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "5s"]);
     let length = GOOD.len();
     for answer in [
         format!("HTTP/1.0 200 OK\n\n{GOOD}"),

@@ -31,7 +31,7 @@ fn told(patroni: &StandIn, agent: &Agent, answers: &[Vec<u8>]) -> Vec<String> {
 
 fn agent(patroni: &StandIn) -> Agent {
     // A deadline that no machine is too slow for.
-    Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "30s", "--grace", "20s"])
+    Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "5s", "--grace", "20s"])
 }
 
 #[test]

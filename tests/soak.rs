@@ -84,7 +84,7 @@ fn median(values: &[u64]) -> u64 {
 fn run(machine: &Machine) {
     let (checks, restarts) = (number("SOAK_CHECKS", 20_000), number("SOAK_RESTARTS", 20));
     // The grace lets an older word stand, when a machine is too slow for the usual deadline.
-    fs::write(machine.path("/etc/default/patroni-check"), "PATRONI_CHECK_DEADLINE=30s\n").unwrap();
+    fs::write(machine.path("/etc/default/patroni-check"), "PATRONI_CHECK_DEADLINE=5s\n").unwrap();
     machine.sh("systemctl restart patroni-check.service");
     let patroni = machine.inside(|| StandIn::at("127.0.0.1:8008", replica()));
     let history = History(Mutex::default());

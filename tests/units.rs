@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -111,6 +112,21 @@ fn settings_that_are_there_are_kept() {
     fs::write(&settings, "PATRONI_CHECK_WORDS=plain\n").unwrap();
     install(root.path(), "/usr");
     assert_eq!(fs::read_to_string(settings).unwrap(), "PATRONI_CHECK_WORDS=plain\n");
+}
+
+/// Else a stop would lose the checks that were accepted.
+#[test]
+fn the_longest_deadline_is_over_before_systemd_loses_its_patience() {
+    let seconds = |text: &str, setting: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(setting)?.strip_prefix('=')).unwrap();
+        humantime::parse_duration(value).unwrap()
+    };
+    let deadline = *patroni_check::cli::DEADLINES.end();
+    let service = seconds(include_str!("../systemd/patroni-check.service"), "TimeoutStopSec");
+    assert!(service >= deadline + Duration::from_secs(2), "{service:?}");
+    // One deadline for the answer, another one until the client has closed.
+    let instance = seconds(include_str!("../systemd/patroni-check@.service"), "RuntimeMaxSec");
+    assert!(instance >= 2 * deadline + Duration::from_secs(2), "{instance:?}");
 }
 
 /// A setting without its line in the file would be hard to find.

@@ -85,7 +85,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
         let mut command = user.command(&program, "KILL");
         // Each check hears what Patroni says now, and nothing else.
         command
-            .args(["--deadline", "30s", "--max-age", "0s", "--grace", "0s", "--patroni"])
+            .args(["--deadline", "5s", "--max-age", "0s", "--grace", "0s", "--patroni"])
             .arg(cluster.url(member, ""));
         for (port, endpoint) in ports.iter().zip(ENDPOINTS) {
             command.arg("--listen").arg(format!("{port}={endpoint}"));

@@ -54,7 +54,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
     };
     let ask = |url: &str, options: &[String]| {
         let mut command = Command::new(binary);
-        command.args(["--deadline", "30s", "--patroni", url]).args(options).stdin(Stdio::null());
+        command.args(["--deadline", "5s", "--patroni", url]).args(options).stdin(Stdio::null());
         let output = command.output().expect("the binary runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.code(), text)
@@ -164,7 +164,7 @@ fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), B
         copy(from, to);
     }
     let mut command = Command::new(binary);
-    command.args(["--max-age", "0s", "--deadline", "30s", "--grace", "0s", "--patroni", &good, "--listen", &address]);
+    command.args(["--max-age", "0s", "--deadline", "5s", "--grace", "0s", "--patroni", &good, "--listen", &address]);
     for option in ["cacert", "cert", "key"] {
         command.arg(format!("--{option}")).arg(renewed.join(if option == "cacert" { "ca" } else { option }));
     }

@@ -53,7 +53,7 @@ fn one_process_for_each_check(machine: &Machine) {
 /// systemd tells a process for one check nothing of its socket's name.
 fn each_port_answers_for_its_own_endpoint(machine: &Machine) {
     // In the settings it is about the default.
-    set(machine, "PATRONI_CHECK_DEADLINE=30s\nPATRONI_CHECK_ENDPOINT=/master\n");
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_ENDPOINT=/master\n");
     let patroni = patroni(machine, primary());
     accept_yes(machine);
     // As the guide says.

@@ -28,7 +28,7 @@ mod newcomer;
 mod package;
 mod sockets;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -64,7 +64,7 @@ fn set(machine: &Machine, settings: &str) {
 
 /// A deadline that no machine is too slow for.
 fn set_patient(machine: &Machine) {
-    set(machine, "PATRONI_CHECK_DEADLINE=30s\n");
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\n");
     machine.sh("systemctl try-restart patroni-check.service");
 }
 

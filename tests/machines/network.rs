@@ -117,7 +117,7 @@ fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     let _patroni = patroni(machine, primary());
     let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
     let url = |url: &str| {
-        set(machine, &format!("PATRONI_CHECK_DEADLINE=30s\nPATRONI_CHECK_PATRONI={url}\n"));
+        set(machine, &format!("PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_PATRONI={url}\n"));
         machine.sh("systemctl restart patroni-check.service");
         machine.inside(|| check(PORT))
     };
@@ -193,7 +193,7 @@ server.serve_forever()
 "#;
     fs::write(machine.path("/root/patroni.py"), patroni).unwrap();
     machine.sh("systemd-run --unit=patroni-with-tls --quiet python3 /root/patroni.py");
-    let settings = "PATRONI_CHECK_PATRONI=https://localhost:8008\nPATRONI_CHECK_DEADLINE=30s\n";
+    let settings = "PATRONI_CHECK_PATRONI=https://localhost:8008\nPATRONI_CHECK_DEADLINE=5s\n";
 
     // Its own user can't read the key, and says so at the start.
     let files = "PATRONI_CHECK_CACERT=/etc/patroni/ca.crt\nPATRONI_CHECK_CERT=/etc/patroni/client.crt\nPATRONI_CHECK_KEY=/etc/patroni/client.key\n";
@@ -215,5 +215,9 @@ server.serve_forever()
             machine.sh("systemctl daemon-reload && systemctl restart patroni-check.service");
         }
         await_that("READY over TLS", || machine.inside(|| check(PORT)) == READY);
+        // The files are there while a service runs, for root.
+        let explained = machine.try_sh("patroni-check explain /primary");
+        let told = String::from_utf8_lossy(&explained.stderr).contains("--key ${CREDENTIALS_DIRECTORY}/client.key");
+        assert_eq!((explained.status.success(), told), (!accept_yes, accept_yes), "{explained:?}");
     }
 }

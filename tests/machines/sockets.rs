@@ -190,7 +190,7 @@ fn a_bad_setting_is_tried_now_and_then_and_loses_no_check(machine: &Machine) {
             let (restarts, longest) = (restarts(machine), start.elapsed());
             println!("{restarts} restarts in {longest:?}");
             assert!(u128::from(restarts) <= longest.as_millis() / 200 + 1, "{restarts} restarts in {longest:?}");
-            set(machine, "PATRONI_CHECK_DEADLINE=30s\n");
+            set(machine, "PATRONI_CHECK_DEADLINE=5s\n");
             let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
             assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len(), "{outcomes:?}");
         });

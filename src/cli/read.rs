@@ -1,0 +1,201 @@
+//! Reading the command line, the environment, and for a person the service's settings, and what values may be.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+
+use super::{BadConfiguration, Command, HOLD_FILE, Options};
+use crate::journal::complain;
+use crate::settings::Service;
+
+/// The environment variables that are ours begin so.
+const PREFIX: &str = "PATRONI_CHECK_";
+
+/// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
+const NAME_LIMIT: usize = 255;
+
+/// No value is longer: a path's length (`PATH_MAX`).
+const VALUE_LIMIT: usize = 4096;
+
+/// Each port costs a descriptor, and its endpoint a thread.
+const LISTEN_LIMIT: usize = 64;
+
+/// Settings by the names of their environment variables.
+type Settings = BTreeMap<String, String>;
+
+impl Options {
+    /// Reads command line and environment, and where a person wants something of the program, the service's settings: each
+    /// counts where the one before says nothing. `--help` and `--version` print and end the program.
+    ///
+    /// # Errors
+    /// Anything that can't be meant.
+    pub fn read() -> Result<Self, BadConfiguration> {
+        let mut options = Options::with(&Settings::new())?;
+        if let Some(command) = &options.command {
+            let service = Service::find();
+            let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
+            let settings = settings_of(&service, command);
+            options = Options::with(&settings).map_err(of_service)?;
+            if !matches!(options.command, Some(Command::HaproxyConfig(_))) {
+                options.has_the_hold_of(&service, &settings)?;
+            }
+        }
+        if options.cert.is_some() != options.key.is_some() {
+            return Err(BadConfiguration("--cert and --key need each other".into()));
+        }
+        if options.listen.len() > LISTEN_LIMIT {
+            return Err(BadConfiguration(format!("--listen: {LISTEN_LIMIT} ports at most")));
+        }
+        options.vocabulary(&options.endpoint)?;
+        if options.also.len() > LISTEN_LIMIT {
+            return Err(BadConfiguration(format!("--also: {LISTEN_LIMIT} endpoints at most")));
+        }
+        for endpoint in &options.also {
+            options.vocabulary(endpoint)?;
+        }
+        Ok(options)
+    }
+
+    /// What the command line says, where it does not the environment, where that does not either these settings.
+    fn with(settings: &Settings) -> Result<Self, BadConfiguration> {
+        let mut known = Vec::new();
+        let command = Options::command().mut_args(|arg| {
+            let Some(name) = variable(&arg) else { return arg };
+            let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
+            let arg = if is_empty { arg.env(None::<&str>) } else { arg };
+            let value = settings.get(&name).filter(|value| !value.is_empty());
+            known.push(name);
+            match value {
+                Some(value) => arg.default_value(value.clone()),
+                None => arg,
+            }
+        });
+        let matches = parse(command, std::env::args_os())?;
+        let own = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
+        // What was meant by a misspelt one would be left undone.
+        if let Some(name) = own.chain(settings.keys().cloned()).find(is_unknown) {
+            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help has them all")));
+        }
+        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))
+    }
+
+    /// That the service sees the hold that is meant here.
+    fn has_the_hold_of(&self, service: &Service, settings: &Settings) -> Result<(), BadConfiguration> {
+        let file = self.hold_file.display();
+        let of_service = settings.get("PATRONI_CHECK_HOLD_FILE").filter(|value| !value.is_empty());
+        let of_service = of_service.map_or(HOLD_FILE, String::as_str);
+        let from = &service.from;
+        match service.is_kept_from(&self.hold_file) {
+            _ if !service.is_known() => Ok(()),
+            _ if self.hold_file != Path::new(of_service) => {
+                complain(&format!("--hold-file {file}: {from} goes by another one, {of_service}"));
+                Ok(())
+            }
+            Some(why) => Err(BadConfiguration(format!(
+                "--hold-file {file}: {from} can't look there ({why}); set it to one like {HOLD_FILE}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn variable(arg: &Arg) -> Option<String> {
+    Some(arg.get_env()?.to_string_lossy().into_owned())
+}
+
+/// The service's settings: the options in its `ExecStart=`, then its environment. Says which of them are not to be had.
+fn settings_of(service: &Service, command: &Command) -> Settings {
+    let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
+    let is_about_hold = matches!(command, Command::Hold { .. } | Command::Release);
+    let line = ["patroni-check"].into_iter().chain(service.arguments.iter().map(String::as_str)).map(OsString::from);
+    let own = Options::command().mut_args(|arg| arg.env(None::<&str>));
+    match parse(own.disable_help_flag(true).disable_version_flag(true), line) {
+        Ok(matches) => {
+            for arg in Options::command().get_arguments() {
+                let id = arg.get_id().as_str();
+                let Some(name) = variable(arg).filter(|_| matches.value_source(id) == Some(ValueSource::CommandLine))
+                else {
+                    continue;
+                };
+                let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
+                let value = values.collect::<Vec<_>>().join(" ");
+                // A variable that systemd puts in, and nobody else can.
+                if !value.contains('$') {
+                    settings.insert(name, value);
+                } else if !is_about_hold || id == "hold_file" {
+                    unknown.push(format!("--{} {value}", id.replace('_', "-")));
+                }
+            }
+        }
+        Err(e) => unknown.push(format!("its ExecStart=: {e}")),
+    }
+    if !unknown.is_empty() {
+        complain(&format!("{} has more than can be known here: {}", service.from, unknown.join("; ")));
+    }
+    settings
+}
+
+fn parse(command: clap::Command, line: impl Iterator<Item = OsString>) -> Result<ArgMatches, BadConfiguration> {
+    let matches = command.try_get_matches_from(line).map_err(|e| match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
+        _ => BadConfiguration(one_line(&e)),
+    })?;
+    for id in matches.ids() {
+        // A group of options has no values.
+        let Ok(Some(mut values)) = matches.try_get_raw(id.as_str()) else { continue };
+        if values.any(|value| value.len() > VALUE_LIMIT) {
+            let option = id.as_str().replace('_', "-");
+            return Err(BadConfiguration(format!("--{option} is too long: {VALUE_LIMIT} bytes at most")));
+        }
+    }
+    Ok(matches)
+}
+
+/// A duration in a range.
+pub fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+    if range.contains(&duration) { Ok(duration) } else { Err(format!("out of range: {least} to {most}")) }
+}
+
+/// systemd's words (systemd.syntax(7)).
+pub fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
+        _ => Err("yes or no is needed".into()),
+    }
+}
+
+/// A file by its whole path, because the service has another working directory than a person.
+pub fn absolute(text: &str) -> Result<PathBuf, String> {
+    let is_file = text.starts_with('/') && !text.ends_with('/');
+    if is_file { Ok(text.into()) } else { Err(format!("a file by its whole path is needed, like {HOLD_FILE}")) }
+}
+
+/// What is said in the name of a socket as well.
+pub fn named<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    if text.len() > NAME_LIMIT { Err(format!("too long: {NAME_LIMIT} bytes at most")) } else { text.parse() }
+}
+
+/// The first paragraph of clap's message, without its line breaks.
+fn one_line(error: &clap::Error) -> String {
+    let message = error.to_string();
+    let paragraph = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = paragraph.split_whitespace().collect();
+    let line = words.join(" ").trim_start_matches("error: ").to_owned();
+    let refused = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option.as_str(),
+        _ => "",
+    };
+    let is_ours = |arg: &Arg| arg.get_long().is_some_and(|long| refused.strip_prefix("--") == Some(long));
+    if Options::command().get_arguments().any(is_ours) { line + "; write it before the command" } else { line }
+}
