@@ -157,7 +157,7 @@ impl Patroni {
         if status != 200 {
             return Err(format!("{url}: status {status}"));
         }
-        serde_json::from_slice(&body.unwrap_or_default()).map_err(|e| format!("{url}: no list of members: {e}"))
+        Cluster::read(&body.unwrap_or_default()).ok_or_else(|| format!("{url}: no list of members"))
     }
 
     /// The base address.
