@@ -41,7 +41,7 @@ pub type Observation = Result<Answer, Failure>;
 pub struct Answer {
     /// The HTTP status code.
     pub status: u16,
-    /// What the body says of the node.
+    /// What the body says of the node; that of another answer where the endpoint hides the version.
     pub body: Body,
     /// When Patroni sent it (`Date`), in seconds of Unix time by the clock of its host.
     pub date: Option<u64>,
@@ -127,10 +127,15 @@ impl Patroni {
         Ok(patroni)
     }
 
-    /// Asks for one endpoint. Takes 30 s at most, name resolution aside.
+    /// Asks for one endpoint. Takes 30 s at most, name resolution aside; where a second request has to tell the version, twice
+    /// that.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
         let agent = self.agent().map_err(Failure::NoAnswer)?;
-        ask(&agent, &format!("{}{endpoint}", self.base))
+        let mut answer = ask(&agent, &format!("{}{endpoint}", self.base))?;
+        if answer.status == 200 && endpoint.hides_version() {
+            answer.body = ask(&agent, &format!("{}/health", self.base))?.body;
+        }
+        Ok(answer)
     }
 
     /// The same on a thread that is left behind when the time, which counts from `since`, is over, because a name lookup can't
