@@ -140,6 +140,11 @@ impl Endpoint {
         self.since.max(lag).max(tags)
     }
 
+    /// Whether an older Patroni may say 200 to it, because it takes it for another endpoint or ignores a parameter.
+    pub fn fails_open(&self) -> bool {
+        self.is_filtered() || self.path.starts_with("/read-only-")
+    }
+
     fn add(&mut self, parameter: &str) -> Result<(), String> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let path = self.path;

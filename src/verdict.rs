@@ -191,11 +191,12 @@ fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
 }
 
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they
-/// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter.
+/// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter. For that alone a version that is
+/// not told is too old.
 pub fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
-    let needed = endpoint.since();
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
-    (needed > (0, 0, 0) && parse(version).is_none_or(|version| version < needed)).then_some(version)
+    let is_too_old = parse(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
+    is_too_old.then_some(version)
 }
 
 fn parse(version: &str) -> Option<Version> {

@@ -76,8 +76,7 @@ fn status_and_state_and_role_decide() {
         ("/health", 503, "stopped", "replica", fail("postgres: stopped"), NO_MATTER),
     ];
     for (endpoint, status, state, role, verdict, evidence) in table {
-        let patroni = About { version: Some("4.1.5".into()), ..About::default() };
-        let got = judged(endpoint, status, Body::Node(Node { patroni, ..node(state, role) }));
+        let got = judged(endpoint, status, Body::Node(node(state, role)));
         assert_eq!(got, Judgement { verdict, evidence }, "{endpoint} {status} {state} {role}");
     }
 }
@@ -211,8 +210,14 @@ fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
         ("/read-only", Some("1.6.0"), true),
         ("/read-only-synchronous", Some("2.1.4"), false),
         ("/read-only-synchronous", Some("2.1.5"), true),
-        ("/quorum", None, false),
-        ("/quorum", Some("nonsense"), false),
+        ("/read-only-quorum", None, false),
+        ("/read-only-sync", Some("nonsense"), false),
+        ("/replica?lag=1MB", None, false),
+        ("/replica?tag_a=b", None, false),
+        // Whatever older ones say to these, it is not 200.
+        ("/quorum", None, true),
+        ("/health", None, true),
+        ("/read-only", Some("nonsense"), true),
         ("/replica", None, true),
     ];
     for (endpoint, version, good) in table {
@@ -283,7 +288,7 @@ fn the_reason_tells_what_the_node_is() {
         ..node("running", "replica")
     };
     assert_eq!(judged("/primary", 503, Body::Node(streaming())).verdict, stand_by("replica streaming"));
-    let tagged = Node { tags: Tags { noloadbalance: true, ..Tags::default() }, ..streaming() };
+    let tagged = Node { tags: Tags { noloadbalance: true }, ..streaming() };
     assert_eq!(judged("/replica", 503, Body::Node(tagged)).verdict, stand_by("replica streaming noloadbalance"));
     let lagging = judged("/replica?lag=1kB", 503, Body::Node(streaming())).verdict;
     assert_eq!(lagging, stand_by("replica streaming but not /replica?lag=1024"));

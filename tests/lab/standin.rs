@@ -47,8 +47,7 @@ pub fn answer(status: u16, body: &str) -> Behaviour {
 
 /// An answer of a node in this state and role.
 pub fn node(status: u16, state: &str, role: &str) -> Behaviour {
-    let patroni = r#"{"version": "4.1.5"}"#;
-    answer(status, &format!(r#"{{"state": "{state}", "role": "{role}", "timeline": 3, "patroni": {patroni}}}"#))
+    answer(status, &format!(r#"{{"state": "{state}", "role": "{role}", "timeline": 3}}"#))
 }
 
 pub fn primary() -> Behaviour {
