@@ -97,7 +97,11 @@ impl Explanation {
         if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
             hints.push(UNLOCKED.into());
         }
-        Ok(Explanation { patroni, health, summary, node, lag, rows, hints, sockets: sockets(options) })
+        let sockets = sockets(options).unwrap_or_else(|why| {
+            hints.push(why);
+            Vec::new()
+        });
+        Ok(Explanation { patroni, health, summary, node, lag, rows, hints, sockets })
     }
 
     fn text(&self, colour: bool) -> String {

@@ -1,8 +1,18 @@
 //! The socket units that start us, as systemd knows them, for `explain`.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::cli::Options;
+
+/// systemctl itself waits for 25 s for a systemd that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A unit has some 300 bytes.
+const LIMIT: u64 = 1 << 20;
 
 /// A socket unit that starts us.
 pub struct Socket {
@@ -19,15 +29,20 @@ pub struct Socket {
 }
 
 /// The socket units that are ours, as systemd knows them; none where there is no systemd.
-pub fn sockets(options: &Options) -> Vec<Socket> {
+///
+/// # Errors
+/// A systemd that does not answer.
+pub fn sockets(options: &Options) -> Result<Vec<Socket>, String> {
     let properties = "Id,ActiveState,Listen,FileDescriptorName,Accept,Triggers,LoadState";
-    let output = Command::new("systemctl")
-        .args(["show", "--all", "*.socket", "patroni-check.socket", "patroni-check-replica.socket", "-p", properties])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let Ok(output) = output else { return Vec::new() };
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = systemctl(&[
+        "show",
+        "--all",
+        "*.socket",
+        "patroni-check.socket",
+        "patroni-check-replica.socket",
+        "-p",
+        properties,
+    ])?;
     let mut sockets: Vec<Socket> = Vec::new();
     for unit in text.split("\n\n") {
         let values = |name: &str| {
@@ -50,5 +65,28 @@ pub fn sockets(options: &Options) -> Vec<Socket> {
         });
     }
     sockets.sort_by(|a, b| a.unit.len().cmp(&b.unit.len()).then_with(|| a.unit.cmp(&b.unit)));
-    sockets
+    Ok(sockets)
+}
+
+/// What systemctl prints; nothing where there is none.
+fn systemctl(arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("systemctl");
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return Ok(String::new()) };
+    let (printed, printing) = channel();
+    let stdout = child.stdout.take();
+    let read = move || {
+        let mut text = Vec::new();
+        let is_read = stdout.is_some_and(|stdout| stdout.take(LIMIT).read_to_end(&mut text).is_ok());
+        is_read && printed.send(text).is_ok()
+    };
+    // Without a thread for it there is nothing to wait for.
+    let _ = thread::Builder::new().spawn(read);
+    let text = printing.recv_timeout(PATIENCE);
+    // It has printed all, or is not waited for any longer.
+    let _ = child.kill();
+    let _ = child.wait();
+    let text =
+        text.map_err(|_| format!("systemctl has not answered within {PATIENCE:?}; socket units are not shown."))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

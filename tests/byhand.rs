@@ -178,6 +178,9 @@ fn explain_shows_nothing_that_a_terminal_obeys() {
     assert!(json.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{json:?}");
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["summary"].as_str().unwrap().ends_with(evil), "{json}");
+    // A systemd that does not answer keeps nobody waiting.
+    fs::write(&systemctl, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    assert!(show(&[]).contains("systemctl has not answered within"), "{text:?}");
 }
 
 #[test]
