@@ -61,7 +61,7 @@ pub struct Options {
 
     /// Endpoint to answer for
     ///
-    /// One of Patroni's health check endpoints, for sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag= and tag_NAME=.
+    /// One of Patroni's health check endpoints, for sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag=, tag_NAME= and mode=.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     #[arg(value_parser = named::<Endpoint>)]
     endpoint: Endpoint,

@@ -37,34 +37,43 @@ const fn known(path: &'static str, kind: Kind, since: Version) -> Known {
     Known { path, kind, since }
 }
 
+/// The one probe with parameters.
+const READINESS: &str = "/readiness";
+
 /// From Patroni's `docs/rest_api.rst` and `api.py`, `RestApiHandler.do_GET`.
-const KNOWN: [Known; 17] = [
+const KNOWN: [Known; 19] = [
     known("/primary", Kind::Primary, (0, 0, 0)),
     known("/master", Kind::Primary, (0, 0, 0)),
-    known("/read-write", Kind::Primary, (0, 0, 0)),
+    // Up to 1.5 unknown, as are /read-only and /health: 503.
+    known("/read-write", Kind::Primary, (1, 6, 0)),
     // Up to 2.0 the same as /primary: 503 on a standby cluster's leader.
     known("/leader", Kind::Leader, (2, 1, 0)),
     known("/standby-leader", Kind::StandbyLeader, (0, 0, 0)),
+    known("/standby_leader", Kind::StandbyLeader, (0, 0, 0)),
     known("/replica", Kind::Reads, (0, 0, 0)),
-    known("/read-only", Kind::Reads, (0, 0, 0)),
+    known("/read-only", Kind::Reads, (1, 6, 0)),
     known("/sync", Kind::Reads, (0, 0, 0)),
     known("/synchronous", Kind::Reads, (0, 0, 0)),
     known("/async", Kind::Reads, (0, 0, 0)),
     known("/asynchronous", Kind::Reads, (0, 0, 0)),
     // Up to 2.1.4 taken for /read-only: 200 on any replica.
     known("/read-only-sync", Kind::Reads, (2, 1, 5)),
+    known("/read-only-synchronous", Kind::Reads, (2, 1, 5)),
     // Up to 3.3 unknown, so 503.
     known("/quorum", Kind::Reads, (4, 0, 0)),
     // Up to 3.3 taken for /read-only: 200 on any replica.
     known("/read-only-quorum", Kind::Reads, (4, 0, 0)),
-    known("/health", Kind::Health, (0, 0, 0)),
-    known("/readiness", Kind::Probe, (2, 0, 0)),
+    known("/health", Kind::Health, (1, 6, 0)),
+    known(READINESS, Kind::Probe, (2, 0, 0)),
     known("/liveness", Kind::Probe, (2, 0, 0)),
 ];
 
 /// `lag=` came with 2.0 and `tag_NAME=` with 2.1; older versions ignore them and say 200.
 const LAG_SINCE: Version = (2, 0, 0);
 const TAG_SINCE: Version = (2, 1, 0);
+
+/// `lag=` and `mode=` of `/readiness`; older versions ignore them and say 200 for any replica that runs.
+const READINESS_PARAMETERS_SINCE: Version = (4, 1, 0);
 
 /// A health check endpoint with its parameters. Its `Display` is the request path that Patroni gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +83,8 @@ pub struct Endpoint {
     since: Version,
     /// The greatest replication lag that is still good, in bytes.
     lag: Option<u64>,
+    /// Which lag counts for `/readiness`: `apply`, or `write`.
+    mode: Option<&'static str>,
     /// `tag_NAME=VALUE`, as it stands in the query.
     tags: Vec<String>,
 }
@@ -85,7 +96,7 @@ impl Endpoint {
     }
 
     fn plain(known: &Known) -> Endpoint {
-        Endpoint { path: known.path, kind: known.kind, since: known.since, lag: None, tags: Vec::new() }
+        Endpoint { path: known.path, kind: known.kind, since: known.since, lag: None, mode: None, tags: Vec::new() }
     }
 
     /// What a node must be to take this endpoint's traffic.
@@ -110,25 +121,49 @@ impl Endpoint {
 
     /// Whether the answer depends on more than role and state: on lag or on tags.
     pub fn is_filtered(&self) -> bool {
-        self.lag.is_some() || !self.tags.is_empty()
+        self.lag.is_some() || self.mode.is_some() || !self.tags.is_empty()
+    }
+
+    /// Whether the answer is a probe's, with a status and no body, and yet the version of Patroni matters, which it does not
+    /// tell.
+    pub fn hides_version(&self) -> bool {
+        self.kind == Kind::Probe && self.is_filtered()
     }
 
     /// The first version of Patroni that answers this endpoint, parameters included, as the manual says.
     pub fn since(&self) -> Version {
+        if self.hides_version() {
+            return READINESS_PARAMETERS_SINCE;
+        }
         let lag = self.lag.map_or((0, 0, 0), |_| LAG_SINCE);
         let tags = self.tags.first().map_or((0, 0, 0), |_| TAG_SINCE);
         self.since.max(lag).max(tags)
+    }
+
+    /// Whether an older Patroni may say 200 to it, because it takes it for another endpoint or ignores a parameter.
+    pub fn fails_open(&self) -> bool {
+        self.is_filtered() || self.path.starts_with("/read-only-")
     }
 
     fn add(&mut self, parameter: &str) -> Result<(), String> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let path = self.path;
         if name == "lag" {
-            if self.kind != Kind::Reads {
+            if self.kind != Kind::Reads && path != READINESS {
                 return Err(format!("{path} knows no lag; the endpoints for reads do, such as /replica"));
             }
             if self.lag.replace(bytes(value)?).is_some() {
                 return Err("lag is given twice; Patroni would heed the first only".into());
+            }
+        } else if name == "mode" {
+            if path != READINESS {
+                return Err(format!("{path} knows no mode; {READINESS} does"));
+            }
+            let Some(known) = ["apply", "write"].into_iter().find(|known| *known == value) else {
+                return Err(format!("mode={value}: apply or write; Patroni would take it for apply"));
+            };
+            if self.mode.replace(known).is_some() {
+                return Err("mode is given twice; Patroni would heed the first only".into());
             }
         } else if name.len() > "tag_".len() && name.starts_with("tag_") {
             if !matches!(self.kind, Kind::Reads | Kind::Health) {
@@ -148,7 +183,7 @@ impl Endpoint {
             }
             self.tags.push(parameter.to_owned());
         } else {
-            return Err(format!("{name:?} is no parameter of Patroni's health checks; known: lag, tag_NAME"));
+            return Err(format!("{name:?} is no parameter of Patroni's health checks; known: lag, tag_NAME, mode"));
         }
         Ok(())
     }
@@ -182,7 +217,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.path)?;
         let lag = self.lag.map(|bytes| format!("lag={bytes}"));
-        for (i, parameter) in lag.iter().chain(&self.tags).enumerate() {
+        let mode = self.mode.map(|mode| format!("mode={mode}"));
+        for (i, parameter) in lag.iter().chain(&mode).chain(&self.tags).enumerate() {
             write!(f, "{}{parameter}", if i == 0 { '?' } else { '&' })?;
         }
         Ok(())
@@ -227,89 +263,4 @@ fn is_query_text(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_endpoint_of_the_manual_is_asked_by_its_exact_name() {
-        for known in KNOWN {
-            assert_eq!(known.path.parse::<Endpoint>().unwrap().to_string(), known.path);
-        }
-    }
-
-    #[test]
-    fn parameters_are_sent_so_that_patroni_cannot_misread_them() {
-        let table = [
-            ("/replica?lag=0", "/replica?lag=0"),
-            ("/replica?lag=512", "/replica?lag=512"),
-            ("/replica?lag=512B", "/replica?lag=512"),
-            ("/async?lag=16kB", "/async?lag=16384"),
-            ("/read-only?lag=16MB", "/read-only?lag=16777216"),
-            ("/sync?lag=2GB", "/sync?lag=2147483648"),
-            ("/quorum?lag=1TB", "/quorum?lag=1099511627776"),
-            ("/replica?tag_zone=a&lag=1kB", "/replica?lag=1024&tag_zone=a"),
-            ("/replica?tag_zone=eu%20west&tag_fast=true", "/replica?tag_zone=eu%20west&tag_fast=true"),
-            ("/health?tag_zone=a", "/health?tag_zone=a"),
-        ];
-        for (written, sent) in table {
-            assert_eq!(written.parse::<Endpoint>().unwrap().to_string(), sent);
-        }
-    }
-
-    #[test]
-    fn what_patroni_would_misread_or_ignore_is_refused() {
-        let table = [
-            ("", "no such"),
-            ("/", "no such"),
-            ("primary", "no such"),
-            ("/Primary", "no such"),
-            ("/replica/", "no such"),
-            ("/read-only-async", "no such"),
-            ("/patroni", "no such"),
-            ("/cluster", "/read-only-quorum"),
-            ("/replica?", "no parameter"),
-            ("/replica?lag=10mb", "case counts"),
-            ("/replica?lag=10M", "case counts"),
-            ("/replica?lag=16KB", "case counts"),
-            ("/replica?lag=1.5MB", "case counts"),
-            ("/replica?lag=-1", "case counts"),
-            ("/replica?lag=", "case counts"),
-            ("/replica?lag=99999999TB", "case counts"),
-            ("/replica?lag=1&lag=2", "twice"),
-            ("/primary?lag=1MB", "knows no lag"),
-            ("/readiness?lag=1MB", "knows no lag"),
-            ("/primary?tag_zone=a", "ignores tags"),
-            ("/leader?tag_zone=a", "ignores tags"),
-            ("/replica?tag_=a", "no parameter"),
-            ("/replica?tag_zone=", "no value"),
-            ("/replica?tag_zone", "no value"),
-            ("/replica?tag_zone=a&tag_zone=b", "twice"),
-            ("/replica?tag_zone=a+b", "%XX"),
-            ("/replica?tag_zone=a b", "%XX"),
-            ("/replica?tag_zone=%4", "%XX"),
-            ("/replica?tag_zone=a\r\nHost: b", "%XX"),
-            ("/replica?replication_state=streaming", "no parameter"),
-        ];
-        for (written, complaint) in table {
-            let error = written.parse::<Endpoint>().expect_err(written);
-            assert!(error.contains(complaint), "{written}: {error}");
-            assert!(!error.contains('\n'), "{written}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_version_needed_is_that_of_the_endpoint_and_of_its_parameters() {
-        let table = [
-            ("/primary", (0, 0, 0)),
-            ("/replica", (0, 0, 0)),
-            ("/replica?lag=1MB", (2, 0, 0)),
-            ("/replica?lag=1MB&tag_a=b", (2, 1, 0)),
-            ("/leader", (2, 1, 0)),
-            ("/read-only-sync?tag_a=b", (2, 1, 5)),
-            ("/read-only-quorum?lag=1MB", (4, 0, 0)),
-        ];
-        for (written, since) in table {
-            assert_eq!(written.parse::<Endpoint>().unwrap().since(), since, "{written}");
-        }
-    }
-}
+mod tests;

@@ -1,22 +1,20 @@
 //! `patroni-check explain`: what this node answers on each endpoint, and why. For people and for monitoring checks.
 
+mod asking;
+
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cli::{Explain, Options};
 use crate::endpoint::Endpoint;
 use crate::node::{Body, Node};
-use crate::patroni::{Failure, Observation, Patroni};
-use crate::reply::{Vocabulary, Words};
+use crate::patroni::{Observation, Patroni};
+use crate::reply::{Vocabulary, Words, printable};
 use crate::units::{Socket, sockets};
-use crate::verdict::{Verdict, circumstances, judge, too_old};
-
-/// A person has more patience than HAProxy.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::verdict::{Verdict, circumstances, is_being_promoted, judge, too_old};
+use asking::{Asking, Lag};
 
 /// Lines are not longer than this.
 const WIDTH: usize = 80;
@@ -39,6 +37,7 @@ struct Row {
     endpoint: Endpoint,
     status: Option<u16>,
     verdict: Verdict,
+    is_being_promoted: bool,
     full: Option<String>,
     plain: Option<String>,
     why: String,
@@ -49,13 +48,13 @@ struct Explanation {
     health: Health,
     summary: String,
     node: Option<Node>,
-    lag: Option<Value>,
+    lag: Option<Lag>,
     rows: Vec<Row>,
     hints: Vec<String>,
     sockets: Vec<Socket>,
 }
 
-/// Asks Patroni, one request after the other, and prints what came of it.
+/// Asks Patroni, one request after the other and for some ten seconds at most, and prints what came of it.
 ///
 /// # Errors
 /// Wrong configuration, or a standard output that takes no more.
@@ -63,7 +62,7 @@ pub fn explain(options: &Options, what: &Explain) -> Result<ExitCode, Box<dyn st
     let explanation = Explanation::new(options, what)?;
     let mut out = io::stdout().lock();
     if what.json {
-        writeln!(out, "{:#}", explanation.json())?;
+        writeln!(out, "{}", ascii(&format!("{:#}", explanation.json())))?;
     } else {
         let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         out.write_all(explanation.text(colour).as_bytes())?;
@@ -75,14 +74,13 @@ impl Explanation {
     fn new(options: &Options, what: &Explain) -> Result<Self, Box<dyn std::error::Error>> {
         let patroni = options.patroni()?;
         let health: Endpoint = "/health".parse()?;
-        let first = patroni.get_within(&health, Instant::now(), PATIENCE);
+        let mut asking = Asking::of(&patroni);
+        let first = asking.observe(&health);
         let named = !what.endpoints.is_empty();
         let endpoints = if named { what.endpoints.clone() } else { Endpoint::all().collect() };
         let mut rows = Vec::new();
         for endpoint in endpoints {
-            // Who does not answer once is not asked again and again.
-            let observation =
-                if first.is_err() { first.clone() } else { patroni.get_within(&endpoint, Instant::now(), PATIENCE) };
+            let observation = if first.is_err() { first.clone() } else { asking.observe(&endpoint) };
             rows.push(Row::new(options, endpoint, &observation)?);
         }
         let node = match &first {
@@ -94,12 +92,16 @@ impl Explanation {
         };
         let node_verdict = judge(&health, &first).verdict;
         let (health, summary) = sum_up(options, &node_verdict, node.as_ref(), &rows, named);
-        let mut hints = first.as_ref().err().map_or_else(Vec::new, |failure| hints(&patroni, failure));
+        let lag = node.as_ref().and_then(|node| asking.lag(node));
+        let mut hints = asking.hints(first.as_ref().err());
         if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
             hints.push(UNLOCKED.into());
         }
-        let lag = node.as_ref().and_then(|node| lag(&patroni, node));
-        Ok(Explanation { patroni, health, summary, node, lag, rows, hints, sockets: sockets(options) })
+        let sockets = sockets(options).unwrap_or_else(|why| {
+            hints.push(why);
+            Vec::new()
+        });
+        Ok(Explanation { patroni, health, summary, node, lag, rows, hints, sockets })
     }
 
     fn text(&self, colour: bool) -> String {
@@ -110,17 +112,17 @@ impl Explanation {
             Health::Warning => ("WARNING", "33"),
             Health::Critical => ("CRITICAL", "31"),
         };
-        let mut text = format!("{}: {}\n", paint(code, word), self.summary);
+        let mut text = format!("{}: {}\n", paint(code, word), printable(&self.summary));
         let asked = match self.node.as_ref().and_then(|node| node.patroni.version.as_ref()) {
             Some(version) => format!("Patroni {version} at {}", self.patroni.base()),
             None => format!("Patroni at {}", self.patroni.base()),
         };
         let lag = match &self.lag {
-            Some(Value::Number(bytes)) => format!("; {bytes} bytes behind the leader"),
-            Some(lag) => format!("; lag {lag}"),
+            Some(Lag::Bytes(bytes)) => format!("; {bytes} bytes behind the leader"),
+            Some(Lag::Unknown) => "; lag unknown".to_owned(),
             None => String::new(),
         };
-        text += &format!("{asked}{lag}\n\n");
+        text += &format!("{}\n\n", printable(&(asked + &lag)));
         let mut table = vec![["ENDPOINT", "HTTP", "VERDICT", "HAPROXY", "PLAIN", "WHY"].map(str::to_owned)];
         table.extend(self.rows.iter().map(Row::cells));
         for (index, line) in aligned(&table).iter().enumerate() {
@@ -135,7 +137,7 @@ impl Explanation {
             text += &format!("{}\n", paint(code, line));
         }
         for hint in &self.hints {
-            text += &format!("\n{}\n", textwrap::fill(hint, WIDTH));
+            text += &format!("\n{}\n", textwrap::fill(&printable(hint), WIDTH));
         }
         if !self.sockets.is_empty() {
             let mut table = vec![["SOCKET", "STATE", "PORT", "ANSWERS FOR", ""].map(str::to_owned)];
@@ -162,7 +164,10 @@ impl Explanation {
                 "nobody_holds_the_lock": node.cluster_unlocked,
                 "failsafe": node.failsafe_mode_is_active,
                 "version": node.patroni.version,
-                "lag": self.lag,
+                "lag": self.lag.as_ref().map(|lag| match lag {
+                    Lag::Bytes(bytes) => json!(bytes),
+                    Lag::Unknown => json!("unknown"),
+                }),
             })
         });
         let rows = self.rows.iter().map(|row| {
@@ -203,6 +208,9 @@ impl Row {
         observation: &Observation,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let status = observation.as_ref().ok().map(|answer| answer.status);
+        let is_being_promoted = observation.as_ref().is_ok_and(
+            |answer| matches!(&answer.body, Body::Node(node) if is_being_promoted(&endpoint, answer.status, node)),
+        );
         let judged = judge(&endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
         let verdict = options.hold().over(judged);
@@ -212,7 +220,7 @@ impl Row {
         let full = line(options.vocabulary_of(&endpoint, Words::Full)?);
         // Options that plain words refuse are no reason not to show the full ones.
         let plain = options.vocabulary_of(&endpoint, Words::Plain).ok().and_then(line);
-        Ok(Row { endpoint, status, verdict, full, plain, why })
+        Ok(Row { endpoint, status, verdict, is_being_promoted, full, plain, why })
     }
 
     fn cells(&self) -> [String; 6] {
@@ -248,74 +256,35 @@ fn sum_up(options: &Options, verdict: &Verdict, node: Option<&Node>, rows: &[Row
         None => match options.hold().over(verdict.clone()) {
             Verdict::Held(why) => (Health::Warning, format!("{node_says}, {why}")),
             _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
-            _ => (Health::Ok, node_says),
+            _ => match rows.iter().find(|row| row.is_being_promoted) {
+                Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
+                None => (Health::Ok, node_says),
+            },
         },
     }
 }
 
-/// How far this member is behind the leader, in bytes, by its own name in the cluster.
-fn lag(patroni: &Patroni, node: &Node) -> Option<Value> {
-    let name = node.patroni.name.as_ref()?;
-    let cluster = patroni.cluster().ok()?;
-    let member = cluster.members.into_iter().find(|member| member.name == *name)?;
-    (!member.lag.is_null()).then_some(member.lag)
-}
-
-/// Where to look when Patroni does not answer.
-fn hints(patroni: &Patroni, failure: &Failure) -> Vec<String> {
-    let base = patroni.base();
-    let mut hints = Vec::new();
-    let other = patroni.in_the_other_scheme();
-    if let Ok(health) = "/liveness".parse::<Endpoint>() {
-        if other.get_within(&health, Instant::now(), PATIENCE).is_ok() {
-            hints.push(format!("Something answers at {}: set PATRONI_CHECK_PATRONI to that.", other.base()));
+/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have more than ASCII in them.
+fn ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match c {
+            '\n' | ' '..='~' => text.push(c),
+            c => c.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
         }
-    }
-    let listeners = listeners(base.port());
-    let what = match failure {
-        Failure::NoAnswer(why) | Failure::NotHttp(why) => why,
-    };
-    if what.starts_with("TLS") {
-        hints.push(
-            "Patroni's certificate has to fit the host name and --cacert; where Patroni asks for ours \
-             (restapi.verify_client), --cert and --key."
-                .into(),
-        );
-    } else if what == "connection refused" && listeners.is_empty() {
-        let port = base.port();
-        hints.push(format!(
-            "Nothing on this host listens at port {port}. Is Patroni running (systemctl status patroni)? Its address is \
-             restapi.listen in its configuration (/etc/patroni); set PATRONI_CHECK_PATRONI where it is another one."
-        ));
-    } else if what == "connection refused" || what == "no connection in time" {
-        let addresses: Vec<_> = listeners.iter().map(SocketAddr::to_string).collect();
-        if !addresses.is_empty() {
-            hints.push(format!(
-                "On this host something listens at {}: set PATRONI_CHECK_PATRONI to that.",
-                addresses.join(" and ")
-            ));
-        }
-    } else if what.starts_with("no answer") {
-        hints.push("Patroni took the connection and says nothing: see its log; Postgres may keep it waiting.".into());
-    }
-    hints
-}
-
-/// Who listens at this port of this host (proc(5), `/proc/net/tcp`).
-fn listeners(port: u16) -> Vec<SocketAddr> {
-    let tables = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
-    let listen = tables.filter(|entry| entry.state == procfs::net::TcpState::Listen);
-    listen.map(|entry| entry.local_address).filter(|address| address.port() == port).collect()
+        text
+    })
 }
 
 /// Columns as wide as their widest cell, with the last one wrapped.
 fn aligned<const N: usize>(table: &[[String; N]]) -> Vec<String> {
-    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let table: Vec<_> = table.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     let lines = table.iter().map(|row| {
         let cells = row.iter().zip(widths).take(N - 1);
         let start = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
-        let indent = " ".repeat(start.len());
+        let indent = " ".repeat(start.chars().count());
         let options = textwrap::Options::new(WIDTH).word_splitter(textwrap::WordSplitter::NoHyphenation);
         let options = options.initial_indent(&start).subsequent_indent(&indent);
         textwrap::fill(&row[N - 1], options).trim_end().to_owned()

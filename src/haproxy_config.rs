@@ -2,13 +2,21 @@
 //!
 //! Each line was tried: tests/haproxy.rs and tests/machines run what is printed here, `make faults` measures it.
 
-use std::fmt::Write as _;
+mod servers;
+
 use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Options;
-use crate::node::{Cluster, Member};
+use crate::cli::{BadConfiguration, Options};
+use crate::node::Cluster;
+use crate::reply::printable;
+use servers::servers;
+
+/// A person waits no longer for the list of members.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
 #[derive(Debug, Clone, Args)]
@@ -17,7 +25,7 @@ pub struct HaproxyConfig {
     #[arg(long)]
     pub section: bool,
 
-    /// Beginning of the backends' names
+    /// Backends' names begin with it
     #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
     pub name: String,
 
@@ -29,20 +37,27 @@ pub struct HaproxyConfig {
     #[arg(long, value_name = "BIND", default_value = ":5001", value_parser = haproxy_bind)]
     pub read_only: String,
 
-    /// Port of patroni-check.socket on the database hosts
-    #[arg(long, value_name = "PORT", default_value = "5555")]
+    /// Port of patroni-check.socket there
+    #[arg(long, value_name = "PORT", default_value = "5555", value_parser = clap::value_parser!(u16).range(1..))]
     pub agent_port: u16,
 
-    /// Port of patroni-check-replica.socket there
-    #[arg(long, value_name = "PORT", default_value = "5556")]
+    /// And of patroni-check-replica.socket
+    #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
     pub replica_port: u16,
 
     /// Where the stats page is; `none` for none
     #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000", value_parser = haproxy_bind)]
     pub stats: String,
 
+    /// HAProxy's admin socket, or `none`
+    ///
+    /// HAProxy does not start where the directory is not there: Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy, a
+    /// container's image neither.
+    #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock", value_parser = socket_path)]
+    pub stats_socket: String,
+
     /// Connections that a server takes
-    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub maxconn: u32,
 
     /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
@@ -59,36 +74,99 @@ fn haproxy_name(text: &str) -> Result<String, String> {
 
 /// `none`, or an address and port to bind.
 fn haproxy_bind(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:[]*@".contains(c);
-    let is_good = text == "none" || matches!(port, Some(Ok(1..))) && text.chars().all(good);
-    if is_good { Ok(text.into()) } else { Err("write it like :5000, 192.0.2.1:5000 or none".into()) }
+    let is_good = text == "none" || address_and_port(text).is_some();
+    if is_good { Ok(text.into()) } else { Err("write it like :5000, 192.0.2.1:5000, [::1]:5000 or none".into()) }
+}
+
+/// Its two parts. The address is empty for all of them, whichever way HAProxy writes that.
+fn address_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = match bare.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => "",
+        Ok(_) => bare,
+        Err(_) if host == "*" => "",
+        Err(_) if host.is_empty() || is_host_name(host) => host,
+        Err(_) => return None,
+    };
+    Some((host, port.parse().ok().filter(|port| *port > 0)?))
+}
+
+fn is_host_name(text: &str) -> bool {
+    let labels = text.strip_suffix('.').unwrap_or(text).split('.');
+    let is_good =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    text.len() <= 253 && { labels }.all(is_good)
+}
+
+/// `none`, or the path of a Unix socket. HAProxy takes 97 bytes of it.
+fn socket_path(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "/-_.:@+".contains(c);
+    let is_path = text.starts_with('/') && !text.ends_with('/') && text.len() <= 97 && text.chars().all(good);
+    let is_good = is_path || text == "none";
+    if is_good { Ok(text.into()) } else { Err("an absolute path of at most 97 plain characters, or none".into()) }
+}
+
+impl HaproxyConfig {
+    /// Whether the options go together: HAProxy itself would start, and serve clients at random.
+    ///
+    /// # Errors
+    /// Options that do not.
+    pub fn check(&self) -> Result<(), BadConfiguration> {
+        let stats = if self.section { "none" } else { &*self.stats };
+        let binds = [("--read-write", &*self.read_write), ("--read-only", &*self.read_only), ("--stats", stats)];
+        for (i, (one, bind)) in binds.iter().enumerate() {
+            for (other, other_bind) in binds.iter().skip(i + 1) {
+                let both = address_and_port(bind).zip(address_and_port(other_bind));
+                let clash =
+                    |((a, m), (b, n)): ((&str, _), (&str, _))| m == n && (a == b || a.is_empty() || b.is_empty());
+                if both.is_some_and(clash) {
+                    return Err(BadConfiguration(format!("{one} {bind} and {other} {other_bind} are the same port")));
+                }
+            }
+        }
+        match (&*self.read_write, &*self.read_only) {
+            ("none", "none") => Err(BadConfiguration("--read-write none and --read-only none leave no backend".into())),
+            ("none", _) | (_, "none") => Ok(()),
+            _ if self.agent_port == self.replica_port => Err(BadConfiguration(format!(
+                "--agent-port and --replica-port are both {}: reads would go to the primary alone",
+                self.agent_port
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Prints the configuration.
 ///
 /// # Errors
-/// No list of members from Patroni, or a standard output that takes no more.
+/// Options that do not go together, no list of members from Patroni, or a standard output that takes no more.
 pub fn print(options: &Options, what: &HaproxyConfig) -> Result<(), Box<dyn std::error::Error>> {
-    let cluster = options.patroni()?.cluster()?;
+    what.check()?;
+    let patroni = options.patroni()?;
+    let cluster = patroni.cluster_within(PATIENCE);
+    let cluster = cluster.map_err(|why| printable(&format!("{}/cluster: {why}", patroni.base())))?;
     Ok(std::io::stdout().write_all(configuration(&cluster, what)?.as_bytes())?)
 }
 
 /// The text.
 ///
 /// # Errors
-/// A cluster without a member that has an address, or with one that no HAProxy could take.
+/// A cluster without a member that HAProxy could reach.
 pub fn configuration(cluster: &Cluster, what: &HaproxyConfig) -> Result<String, String> {
     let mut text = String::new();
     if !what.section {
         text += &format!("# For {}, by patroni-check {}.\n", of(cluster), env!("CARGO_PKG_VERSION"));
-        text += HEAD;
+        text += &match &*what.stats_socket {
+            "none" => HEAD.replace("SOCKET", ""),
+            path => HEAD.replace("SOCKET", &STATS_SOCKET.replace("PATH", path)),
+        };
         if let Some(name) = &what.resolvers {
             text += &format!("\n# The name servers of /etc/resolv.conf.\nresolvers {name}\n    parse-resolv-conf\n");
         }
         text += "\n";
     }
-    let servers = servers(cluster)?;
+    let servers = servers(cluster)?.concat();
     if what.read_write != "none" {
         text += &format!(
             "# Writes. The primary is UP, replicas are in MAINT, and DOWN means trouble.\n{}",
@@ -112,8 +190,7 @@ global
     log /dev/log local0
     user haproxy
     group haproxy
-    stats socket /run/haproxy/admin.sock mode 660 level admin
-    # The first checks of all servers come at once and not spread over their interval: the primary is found sooner.
+SOCKET    # The first checks of all servers come at once and not spread over their interval: the primary is found sooner.
     max-spread-checks 50
 
 defaults
@@ -130,6 +207,12 @@ defaults
     timeout queue 10s
 ";
 
+const STATS_SOCKET: &str =
+    "    # HAProxy does not start where its directory is not there: Debian's package makes /run/haproxy, RHEL's
+    # /var/lib/haproxy, a container's image neither (--stats-socket).
+    stats socket PATH mode 660 level admin
+";
+
 const STATS: &str = "# Who is UP, MAINT or DOWN: a page for people, and with ;csv behind its address for programs.
 listen stats
     bind BIND
@@ -142,7 +225,7 @@ listen stats
     stats refresh 2s
 ";
 
-fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers: &[(String, String)]) -> String {
+fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers: &str) -> String {
     let resolvers = what.resolvers.as_ref().map_or_else(String::new, |name| {
         format!(
             "    # A name that has no address yet, or another one now, is looked up again.\n    \
@@ -168,97 +251,13 @@ fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers
     if view == "read_only" {
         text = text.replacen("    mode tcp\n", "    mode tcp\n    balance leastconn\n", 1);
     }
-    for (name, address) in servers {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "    server {name} {address}");
-    }
-    text
+    text + servers
 }
 
 fn of(cluster: &Cluster) -> String {
-    let clean = |name: &String| name.chars().filter(|c| !c.is_control()).collect::<String>();
-    cluster.scope.as_ref().map_or("a Patroni cluster".into(), |scope| format!("the Patroni cluster {}", clean(scope)))
-}
-
-/// Names and addresses of the members, in the order of their names: it changes with no switchover.
-fn servers(cluster: &Cluster) -> Result<Vec<(String, String)>, String> {
-    let mut members: Vec<&Member> = cluster.members.iter().collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut servers: Vec<(String, String)> = Vec::new();
-    for member in members {
-        let (Some(host), Some(port)) = (&member.host, member.port) else { continue };
-        let name: String = member
-            .name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-_.:".contains(c) { c } else { '_' })
-            .collect();
-        if servers.iter().any(|(taken, _)| *taken == name) {
-            return Err(format!("two members would both be {name:?} in HAProxy"));
-        }
-        let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
-        if !is_v6 && (host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))) {
-            return Err(format!("member {name}: {host:?} is no address"));
-        }
-        servers.push((name, if is_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") }));
-    }
-    if servers.is_empty() {
-        Err("no member of the cluster has said where its Postgres listens".into())
-    } else {
-        Ok(servers)
-    }
+    let named = |scope: &String| format!("the Patroni cluster {}", printable(scope));
+    cluster.scope.as_ref().map_or("a Patroni cluster".into(), named)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        what: HaproxyConfig,
-    }
-
-    fn config(members: &str, arguments: &[&str]) -> Result<String, String> {
-        let cluster = serde_json::from_str(&format!(r#"{{"scope":"demo\nglobal","members":[{members}]}}"#)).unwrap();
-        configuration(&cluster, &Line::parse_from([&["haproxy-config"], arguments].concat()).what)
-    }
-
-    const DB2: &str = r#"{"name":"db2","role":"replica","state":"streaming","host":"192.0.2.2","port":5432,"lag":0}"#;
-    const DB1: &str = r#"{"name":"db1","role":"leader","state":"running","host":"192.0.2.1","port":5432}"#;
-
-    #[test]
-    fn the_readme_has_the_lines_that_are_printed() {
-        let text = config(&format!("{DB2},{DB1}"), &["--section", "--read-only", "none"]).unwrap();
-        let lines = text.split_once('\n').unwrap().1;
-        assert!(include_str!("../README.md").contains(lines), "{lines}");
-    }
-
-    #[test]
-    fn what_is_asked_for_is_there() {
-        let text = config(DB1, &[]).unwrap();
-        assert!(text.starts_with("# For the Patroni cluster demoglobal, by"));
-        assert!(text.contains("\nglobal\n") && text.contains("\nlisten stats\n") && text.contains("agent-port 5556"));
-        let text = config(DB1, &["--name", "pg", "--agent-port", "1", "--read-write", "[::1]:7", "--resolvers", "dns"]);
-        let text = text.unwrap();
-        for line in
-            ["listen pg_read_write", "bind [::1]:7", "agent-port 1 ", "\nresolvers dns\n", "server resolvers dns "]
-        {
-            assert!(text.contains(line), "{line} is missing in:\n{text}");
-        }
-        let text = config(DB1, &["--section", "--read-write", "none", "--maxconn", "7"]).unwrap();
-        assert!(!text.contains("read_write") && !text.contains("global") && text.contains("maxconn 7\n"), "{text}");
-    }
-
-    #[test]
-    fn members_are_servers_that_haproxy_can_read() {
-        let odd = r#"{"name":"b 1\"","role":"replica","state":"x","host":"2001:db8::1","port":1}"#;
-        let text = config(odd, &["--section"]).unwrap();
-        assert!(text.contains("    server b_1_ [2001:db8::1]:1\n"), "{text}");
-        let evil = r#"{"name":"a","role":"replica","state":"x","host":"1.2.3.4:1\nlisten x","port":1}"#;
-        config(evil, &[]).unwrap_err();
-        config(r#"{"name":"a","role":"uninitialized","state":"starting"}"#, &[]).unwrap_err();
-        config("", &[]).unwrap_err();
-        config(&format!("{DB1},{DB1}"), &[]).unwrap_err();
-    }
-}
+mod tests;

@@ -1,8 +1,12 @@
-//! What the body of Patroni's answer says of its node.
+//! What the body of Patroni's answer says of its node, and what `/cluster` lists.
+//!
+//! What a verdict rests on is read strictly: where it is there twice, or is of another type, the whole body is unreadable. All
+//! else may be whatever it likes, as tags are the operator's own; what can't be read of it is as if it were not there.
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The body of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +20,6 @@ pub enum Body {
 }
 
 /// What the body of a health check says of the node (Patroni's `api.py`, `get_postgresql_status`).
-///
-/// Where a duplicate or a wrong type could change a verdict the whole body is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Node {
     /// `running`, or one of an open set: `starting`, `stopping`, `crashed` … and `unknown`, which is no state of
@@ -26,10 +28,10 @@ pub struct Node {
     /// `primary` (from 4.0; `master` before), `replica`, `standby_leader`, `demoted`, `uninitialized` …
     pub role: String,
     /// The timeline; a replica may not know it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub timeline: Option<u64>,
     /// A replica's `streaming` or `in archive recovery`, from 3.0.4.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_plain")]
     pub replication_state: Option<String>,
     /// The cluster is paused: no automatic failover.
     #[serde(default)]
@@ -39,46 +41,29 @@ pub struct Node {
     #[serde(default)]
     pub cluster_unlocked: bool,
     /// The store is away, and the leader goes on by the consent of all members, from 3.0.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub failsafe_mode_is_active: bool,
-    /// When Patroni read the store last, in seconds of Unix time by the clock of its host, from 2.1.5.
-    #[serde(default, deserialize_with = "seconds")]
+    /// When Patroni read the store last, in seconds of Unix time by the clock of its host, from 2.1.5. What is no such number says
+    /// nothing, and vetoes nothing.
+    #[serde(default, deserialize_with = "if_readable")]
     pub dcs_last_seen: Option<u64>,
     /// Which Patroni this is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub patroni: About,
     /// What the node was tagged with.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub tags: Tags,
-    #[serde(flatten)]
-    pub(crate) others: Others,
 }
-
-impl Node {
-    /// Whether a text in it is none that Patroni sends, and may be meant for those who read logs.
-    fn is_odd(&self) -> bool {
-        let others = [&self.replication_state, &self.patroni.version];
-        let texts = others.into_iter().flatten().chain([&self.state, &self.role]);
-        texts.into_iter().any(|text| text.len() > 64 || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-    }
-}
-
-/// Whatever else is there. That there may be something makes the whole an object: for a struct without it serde takes an
-/// array as well, and skips what is nested to any depth.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub(crate) struct Others {}
 
 /// The `patroni` object of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct About {
     /// Patroni's version, such as `4.0.6`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_plain")]
     pub version: Option<String>,
     /// The member's name in its cluster, from 3.1.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub name: Option<String>,
-    #[serde(flatten)]
-    pub(crate) others: Others,
 }
 
 /// The `tags` object of the body.
@@ -87,127 +72,124 @@ pub struct Tags {
     /// A replica that is not to serve reads. Patroni takes any value here for what Python takes it for.
     #[serde(default, deserialize_with = "is_set")]
     pub noloadbalance: bool,
-    #[serde(flatten)]
-    pub(crate) others: Others,
 }
 
 /// What `/cluster` lists (Patroni's `utils.py`, `cluster_as_json`).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Cluster {
     /// The cluster's name, from 3.1.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub scope: Option<String>,
     /// All who have registered themselves.
+    #[serde(deserialize_with = "each_if_readable")]
     pub members: Vec<Member>,
 }
 
 /// A member, as it has registered itself.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Member {
-    /// Its name.
+    /// Its name. Empty where it can't be read.
+    #[serde(default, deserialize_with = "if_readable")]
     pub name: String,
-    /// `leader`, `replica`, `sync_standby` and so on.
-    pub role: String,
-    /// What it says of its Postgres.
-    pub state: String,
     /// Where its Postgres listens; not there before it has said so.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub host: Option<String>,
     /// Its port there.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub port: Option<u16>,
     /// Its replication lag in bytes, `unknown`, or nothing for the leader.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub lag: Value,
 }
 
-fn is_set<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
-    Ok(!matches!(Value::deserialize(value)?, Value::Null | Value::Bool(false)))
+/// What the verdict does not need: its default where it is not what it should be.
+fn if_readable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(value: D) -> Result<T, D::Error> {
+    Ok(read_or_default(<&RawValue>::deserialize(value)?))
 }
 
-/// A number of seconds. What is none says nothing, and vetoes nothing.
-fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
-    Ok(Value::deserialize(value)?.as_u64())
+fn each_if_readable<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<Member>, D::Error> {
+    Ok(<Vec<&RawValue>>::deserialize(list)?.into_iter().map(read_or_default).collect())
+}
+
+fn read_or_default<T: DeserializeOwned + Default>(raw: &RawValue) -> T {
+    read_object(raw.get()).unwrap_or_default()
+}
+
+/// serde would take a list for a struct as well, field by field; Patroni has nowhere a list where we look for something.
+fn read_object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    if json.trim_start().starts_with('[') { None } else { serde_json::from_str(json).ok() }
+}
+
+/// A text that is no more than it should be. Others may be meant for those who read logs.
+fn if_plain<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    Ok(if_readable::<D, Option<String>>(value)?.filter(|text| is_plain(text)))
+}
+
+fn is_plain(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn is_set<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    Ok(!matches!(<&RawValue>::deserialize(value)?.get(), "null" | "false"))
+}
+
+/// What stands between two words of JSON.
+const DELIMITERS: [char; 11] = ['{', '}', '[', ']', ':', ',', '"', ' ', '\t', '\r', '\n'];
+
+/// What Python's `json` writes for the floats that JSON does not know: YAML's `.nan` and `.inf` in a tag.
+const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
+/// The body as JSON: each word of `NOT_FINITE` is a number that no type holds, and everything else is as it was.
+fn json(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut json = String::with_capacity(text.len());
+    let mut in_string = false;
+    for piece in text.split_inclusive(DELIMITERS) {
+        let word = piece.trim_end_matches(DELIMITERS);
+        let end = piece.strip_prefix(word).unwrap_or_default();
+        json += match word {
+            word if in_string => word,
+            word if NOT_FINITE.contains(&word) => "1e999",
+            // Cut short in one of them: then let it be cut short in a word that JSON knows.
+            word if end.is_empty() && NOT_FINITE.iter().any(|whole| whole.starts_with(word)) => "t",
+            word => word,
+        };
+        json += end;
+        if end == "\"" {
+            let is_escaped = (word.len() - word.trim_end_matches('\\').len()) % 2 == 1;
+            in_string = !in_string || is_escaped;
+        }
+    }
+    Some(json)
 }
 
 impl Body {
     /// Reads a body. None for one that stops in mid-word: it was cut short, which says nothing about the node.
     pub fn read(body: &[u8]) -> Option<Body> {
+        let unreadable = |why: &str| Some(Body::Unreadable(why.into()));
         if body.is_empty() {
             return Some(Body::Empty);
         }
-        match serde_json::from_slice::<Node>(body) {
-            Ok(node) if node.is_odd() => Some(Body::Unreadable("no state or role that a Patroni has".into())),
-            Ok(node) => Some(Body::Node(node)),
-            Err(e) if e.is_eof() => None,
-            Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => Some(Body::Unreadable("not JSON".into())),
-            Err(_) => Some(Body::Unreadable("not a health check's JSON".into())),
+        let Some(json) = json(body) else { return unreadable("not JSON") };
+        match serde_json::from_str::<IgnoredAny>(&json) {
+            Err(e) if e.is_eof() => return None,
+            Err(_) => return unreadable("not JSON"),
+            Ok(_) => {}
         }
+        match read_object::<Node>(&json) {
+            None => unreadable("not a health check's JSON"),
+            Some(node) if is_plain(&node.state) && is_plain(&node.role) => Some(Body::Node(node)),
+            Some(_) => unreadable("no state or role that a Patroni has"),
+        }
+    }
+}
+
+impl Cluster {
+    /// Reads `/cluster`. None for anything that is no list of members.
+    pub fn read(body: &[u8]) -> Option<Cluster> {
+        read_object(&json(body)?)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_a_node_or_nothing_or_unreadable_or_cut_short() {
-        let node = |state: &str, role: &str| Node { state: state.into(), role: role.into(), ..Node::default() };
-        let unreadable = |why: &str| Some(Body::Unreadable(why.into()));
-        let table = [
-            ("", Some(Body::Empty)),
-            (r#"{"state":"running","role":"primary"}"#, Some(Body::Node(node("running", "primary")))),
-            (r#"{"role":"replica","state":"starting","new":[{}]}"#, Some(Body::Node(node("starting", "replica")))),
-            (r#"{"state":"running","role":"pri"#, None),
-            ("<html>", unreadable("not JSON")),
-            (r#"{"state":"running","role":"primary"}}"#, unreadable("not JSON")),
-            ("[]", unreadable("not a health check's JSON")),
-            (r#"["running","primary"]"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":"primary","tags":[true]}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running"}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":7}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":"a","role":"primary"}"#, unreadable("not a health check's JSON")),
-            (r#"{"state":"running","role":"\u001b[31m"}"#, unreadable("no state or role that a Patroni has")),
-            (r#"{"state":"running","role":"é"}"#, unreadable("no state or role that a Patroni has")),
-        ];
-        for (body, expected) in table {
-            assert_eq!(Body::read(body.as_bytes()), expected, "{body}");
-        }
-    }
-
-    #[test]
-    fn who_holds_the_lock_is_read_as_patroni_writes_it() {
-        let node = |more: &str| match Body::read(format!(r#"{{"state":"running","role":"primary"{more}}}"#).as_bytes())
-        {
-            Some(Body::Node(node)) => {
-                Some((node.pause, node.cluster_unlocked, node.failsafe_mode_is_active, node.dcs_last_seen))
-            }
-            _ => None,
-        };
-        let table = [
-            ("", Some((false, false, false, None))),
-            (r#","pause":true,"cluster_unlocked":true"#, Some((true, true, false, None))),
-            (
-                r#","failsafe_mode_is_active":true,"dcs_last_seen":1795487980"#,
-                Some((false, false, true, Some(1_795_487_980))),
-            ),
-            (r#","pause":"true""#, None),
-            (r#","cluster_unlocked":null"#, None),
-            (r#","cluster_unlocked":true,"cluster_unlocked":false"#, None),
-            (r#","dcs_last_seen":null"#, Some((false, false, false, None))),
-            (r#","dcs_last_seen":-1.5"#, Some((false, false, false, None))),
-        ];
-        for (more, expected) in table {
-            assert_eq!(node(more), expected, "{more}");
-        }
-    }
-
-    #[test]
-    fn a_tag_may_have_any_value() {
-        for (value, is_set) in [("true", true), ("false", false), ("null", false), (r#""yes""#, true), ("[1]", true)] {
-            let body = format!(r#"{{"state":"running","role":"replica","tags":{{"noloadbalance":{value}}}}}"#);
-            let Some(Body::Node(node)) = Body::read(body.as_bytes()) else { panic!("{body}") };
-            assert_eq!(node.tags.noloadbalance, is_set, "{value}");
-        }
-    }
-}
+mod tests;

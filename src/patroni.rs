@@ -5,6 +5,7 @@ mod certificate;
 mod connection;
 mod tls;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub type Observation = Result<Answer, Failure>;
 pub struct Answer {
     /// The HTTP status code.
     pub status: u16,
-    /// What the body says of the node.
+    /// What the body says of the node; that of another answer where the endpoint hides the version.
     pub body: Body,
     /// When Patroni sent it (`Date`), in seconds of Unix time by the clock of its host.
     pub date: Option<u64>,
@@ -58,8 +59,15 @@ pub struct Answer {
 pub enum Failure {
     /// Nothing was learnt: refused, reset, cut short, timed out, no address, no TLS session.
     NoAnswer(String),
-    /// Something answered that does not speak HTTP.
+    /// Something answered that does not speak HTTP, or not as Patroni does.
     NotHttp(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Failure::NoAnswer(why) | Failure::NotHttp(why)) = self;
+        f.write_str(why)
+    }
 }
 
 /// Patroni's REST API.
@@ -82,38 +90,52 @@ impl Patroni {
         Ok(patroni)
     }
 
-    /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside.
+    /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside; where a second request has to
+    /// tell the version, twice that.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
         let agent = self.agent().map_err(Failure::NoAnswer)?;
-        ask(&agent, &format!("{}{endpoint}", self.base))
+        let mut answer = ask(&agent, &format!("{}{endpoint}", self.base))?;
+        if answer.status == 200 && endpoint.hides_version() {
+            answer.body = ask(&agent, &format!("{}/health", self.base))?.body;
+        }
+        Ok(answer)
     }
 
-    /// The same on a thread that is left behind when the time, which counts from `since`, is over, because a name lookup can't
-    /// be given a deadline.
+    /// The same within this time, which counts from `since`.
     pub fn get_within(&self, endpoint: &Endpoint, since: Instant, limit: Duration) -> Observation {
+        let endpoint = endpoint.clone();
+        self.within(since, limit, move |patroni| patroni.get(&endpoint))
+    }
+
+    /// The cluster's members, as `/cluster` lists them, within this time. Never the source of a verdict.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn cluster_within(&self, limit: Duration) -> Result<Cluster, Failure> {
+        self.within(Instant::now(), limit, |patroni| {
+            let agent = patroni.agent().map_err(Failure::NoAnswer)?;
+            let Response { status, body, .. } = exchange(&agent, &format!("{}/cluster", patroni.base))?;
+            if status != 200 {
+                return Err(Failure::NotHttp(format!("status {status}")));
+            }
+            let body = body.ok_or_else(|| Failure::NotHttp("endless body".into()))?;
+            Cluster::read(&body).ok_or(Failure::NotHttp("no list of members".into()))
+        })
+    }
+
+    /// On a thread that is left behind when the time is over, because a name lookup can't be given a deadline.
+    fn within<T: Send + 'static>(
+        &self,
+        since: Instant,
+        limit: Duration,
+        ask: impl FnOnce(&Patroni) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (found, finding) = channel();
-        let (patroni, asked) = (self.clone(), endpoint.clone());
-        let thread = thread::Builder::new().spawn(move || found.send(patroni.get(&asked)).is_ok());
+        let patroni = self.clone();
+        let thread = thread::Builder::new().spawn(move || found.send(ask(&patroni)).is_ok());
         thread.map_err(|e| Failure::NoAnswer(format!("no thread to ask it: {e}")))?;
         let late = |_| Err(Failure::NoAnswer(format!("no answer within {limit:?}")));
         finding.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
-    }
-
-    /// The cluster's members, as `/cluster` lists them. Takes as long as [`Patroni::get`]. Never the source of a verdict.
-    ///
-    /// # Errors
-    /// A sentence that says why not.
-    pub fn cluster(&self) -> Result<Cluster, String> {
-        let url = format!("{}/cluster", self.base);
-        let why = |failure| match failure {
-            Failure::NoAnswer(why) | Failure::NotHttp(why) => format!("{url}: {why}"),
-        };
-        let Response { status, body, .. } = exchange(&self.agent()?, &url).map_err(why)?;
-        if status != 200 {
-            return Err(format!("{url}: status {status}"));
-        }
-        let body = body.ok_or_else(|| format!("{url}: endless body"))?;
-        serde_json::from_slice(&body).map_err(|e| format!("{url}: no list of members: {e}"))
     }
 
     /// The base address.

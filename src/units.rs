@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cli::Options;
 
 /// systemd answers in some milliseconds. One that hangs must not hold up a person.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Nothing that is asked for here comes near.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -65,7 +65,8 @@ fn run(mut command: Command) -> Result<String, String> {
     });
     let text = reader.ok().and_then(|_| printing.recv_timeout(PATIENCE).ok());
     let _ = child.kill();
-    let text = text.ok_or_else(|| format!("systemctl has not answered within {PATIENCE:?}"))?;
+    let text =
+        text.ok_or_else(|| format!("systemctl has not answered within {PATIENCE:?}; the units are not known"))?;
     let _ = child.wait();
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
@@ -84,15 +85,18 @@ pub struct Socket {
     pub accept: bool,
 }
 
-/// The socket units that are ours, for `explain`; none where there is no systemd that answers.
-pub fn sockets(options: &Options) -> Vec<Socket> {
+/// The socket units that are ours, for `explain`; none where there is no systemd.
+///
+/// # Errors
+/// A systemd that does not answer.
+pub fn sockets(options: &Options) -> Result<Vec<Socket>, String> {
     // Shown although nobody uses them.
     let usual = ["patroni-check.socket", "patroni-check-replica.socket"];
     let properties = "Id,ActiveState,Listen,FileDescriptorName,Accept,Triggers,LoadState";
     let mut units = vec!["*.socket"];
     units.extend(usual);
     let mut sockets: Vec<Socket> = Vec::new();
-    for unit in show(&units, properties).unwrap_or_default() {
+    for unit in show(&units, properties)? {
         let id = unit.value("Id");
         let is_ours = id.starts_with("patroni-check") || unit.value("Triggers").starts_with("patroni-check");
         let is_idle = unit.value("ActiveState") == "inactive" && !usual.contains(&id);
@@ -113,7 +117,7 @@ pub fn sockets(options: &Options) -> Vec<Socket> {
         });
     }
     sockets.sort_by(|a, b| a.unit.len().cmp(&b.unit.len()).then_with(|| a.unit.cmp(&b.unit)));
-    sockets
+    Ok(sockets)
 }
 
 /// What the service that a socket with Accept=yes starts for each connection, the template of its own name, is told to

@@ -107,23 +107,26 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
         Err(Failure::NoAnswer(why)) => return Judgement::silence(format!("patroni: {why}")),
         Err(Failure::NotHttp(why)) => return fail(format!("patroni: {why}")),
     };
-    let node = match (answer.status, endpoint.kind(), &answer.body) {
-        (200, Kind::Probe, Body::Empty) => {
-            return Judgement::conclusive(Verdict::Serve(format!("patroni says yes to {endpoint}")), None);
-        }
-        (503, Kind::Probe, _) => return fail(format!("patroni says no to {endpoint}")),
-        (200, Kind::Probe, _) => return fail("patroni: not a probe's answer".into()),
-        (200 | 503, _, Body::Node(node)) => node,
-        (200 | 503, _, Body::Unreadable(why)) => return fail(format!("patroni: {why}")),
+    let yes = || Judgement::conclusive(Verdict::Serve(format!("patroni says yes to {endpoint}")), None);
+    let is_probe = endpoint.kind() == Kind::Probe;
+    let node = match (answer.status, &answer.body) {
+        (503, _) if is_probe => return fail(format!("patroni says no to {endpoint}")),
+        (200, Body::Empty) if is_probe && !endpoint.hides_version() => return yes(),
+        (200, _) if is_probe && !endpoint.hides_version() => return fail("patroni: not a probe's answer".into()),
+        (200 | 503, Body::Node(node)) => node,
+        (200 | 503, Body::Unreadable(why)) => return fail(format!("patroni: {why}")),
         // Patroni sends head and body in two writes.
-        (200 | 503, _, Body::Empty) => return Judgement::silence("patroni: answer cut short".into()),
-        (other, _, _) => return fail(format!("patroni: status {other}")),
+        (200 | 503, Body::Empty) => return Judgement::silence("patroni: answer cut short".into()),
+        (other, _) => return fail(format!("patroni: status {other}")),
     };
     if let Some(version) = too_old(endpoint, node) {
         let (major, minor, patch) = endpoint.since();
         return fail(format!("patroni {version} is too old for {endpoint}: needs {major}.{minor}.{patch}"));
     }
     let is_200 = answer.status == 200;
+    if is_probe {
+        return yes();
+    }
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
     // What this says of the lock. A replica has none. In a pause a 200 may be by the role alone, and a primary goes on at 503;
     // where nobody leads a 503 says nothing of who led before.
@@ -161,9 +164,9 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             }
             Judgement { verdict, evidence: Evidence::WithoutLock }
         }
-        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, node) + &circumstances(node)), granted),
+        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, answer.status, node)), granted),
         "unknown" => {
-            let verdict = Verdict::Fail("postgres: state unknown".into());
+            let verdict = Verdict::Fail(format!("postgres: state unknown{}", for_ever(node)));
             let fits = role_fits(endpoint, node);
             let is_elsewhere = !is_200 && !(fits && (nobody_has_it || node.pause));
             match endpoint.is_for_one() {
@@ -188,11 +191,12 @@ fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
 }
 
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they
-/// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter.
+/// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter. For that alone a version that is
+/// not told is too old.
 pub fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
-    let needed = endpoint.since();
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
-    (needed > (0, 0, 0) && parse(version).is_none_or(|version| version < needed)).then_some(version)
+    let is_too_old = parse(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
+    is_too_old.then_some(version)
 }
 
 fn parse(version: &str) -> Option<Version> {
@@ -206,15 +210,29 @@ fn parse(version: &str) -> Option<Version> {
 
 /// The veto by role. A node that is being promoted holds the lock, says 200, and still is a replica; Patroni 1.6 says
 /// 200 to `/primary` on a standby cluster's leader, and to `/standby-leader` on an ordinary one.
+///
+/// A standby cluster's leader is called `replica` as well for a moment after it took the lock, and `do_GET` says 200 to it. Of
+/// `/leader` the body does not tell it from a node that is being promoted, which takes no writes yet. So neither `/leader` nor
+/// `/standby-leader` takes it for the leader before its role says so. (With the tag `nostream` it never does.)
 fn role_fits(endpoint: &Endpoint, node: &Node) -> bool {
     let role = node.role.as_str();
     match endpoint.kind() {
         Kind::Primary => matches!(role, "primary" | "master"),
         Kind::Leader => matches!(role, "primary" | "master" | "standby_leader"),
-        // Its role is still `replica` for a moment after it took the lock, as `do_GET` allows.
-        Kind::StandbyLeader => matches!(role, "standby_leader" | "replica"),
+        Kind::StandbyLeader => role == "standby_leader",
         Kind::Reads | Kind::Health | Kind::Probe => true,
     }
+}
+
+/// Whether Patroni grants the lock to a node whose Postgres is still in recovery. In a pause it may stay so.
+pub fn is_being_promoted(endpoint: &Endpoint, status: u16, node: &Node) -> bool {
+    endpoint.is_for_one() && status == 200 && node.state == "running" && node.role == "replica" && !node.pause
+}
+
+/// After a restart of Postgres this one may go on with a connection that is gone (fixed in 3.2.1).
+fn for_ever(node: &Node) -> &'static str {
+    let is_faulty = node.patroni.version.as_deref() == Some("3.2.0");
+    if is_faulty { " (a fault of Patroni 3.2.0 if it stays: upgrade or restart Patroni)" } else { "" }
 }
 
 fn describe(node: &Node) -> String {
@@ -246,13 +264,15 @@ fn is_leaders(endpoint: &Endpoint, node: &Node) -> bool {
     }
 }
 
-fn stand_by(endpoint: &Endpoint, node: &Node) -> String {
+fn stand_by(endpoint: &Endpoint, status: u16, node: &Node) -> String {
     let is_primary = matches!(node.role.as_str(), "primary" | "master");
-    match endpoint.kind() {
-        Kind::Reads if node.tags.noloadbalance => format!("{} noloadbalance", describe(node)),
-        Kind::Reads if endpoint.is_filtered() && !is_primary => format!("{} but not {endpoint}", describe(node)),
-        _ => describe(node),
-    }
+    let why = match endpoint.kind() {
+        _ if is_being_promoted(endpoint, status, node) => ", being promoted".to_owned(),
+        Kind::Reads if node.tags.noloadbalance => " noloadbalance".to_owned(),
+        Kind::Reads if endpoint.is_filtered() && !is_primary => format!(" but not {endpoint}"),
+        _ => String::new(),
+    };
+    describe(node) + &why + &circumstances(node)
 }
 
 #[cfg(test)]

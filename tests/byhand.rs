@@ -2,7 +2,7 @@
 
 mod lab;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use lab::agent::{Agent, binary};
 use lab::any_port;
+use lab::haproxy::Haproxy;
 use lab::standin::{Behaviour, StandIn, answer, node, primary, replica};
 
 fn run(arguments: &[&str]) -> Output {
@@ -49,11 +50,16 @@ fn the_short_help_fits_on_one_screen_and_the_version_says_what_is_built_in() {
 fn explain_shows_each_endpoint_in_both_vocabularies() {
     let patroni = StandIn::new(primary());
     let (status, text) = explain(&patroni.url(), &[]);
-    assert_eq!(status, Some(0), "{text}");
-    assert!(text.starts_with("OK: primary running, timeline 3\n"), "{text}");
-    assert!(text.contains("/primary           200   serve    READY UP    READY  primary timeline 3\n"), "{text}");
-    assert!(text.lines().all(|line| line.len() <= 80) && !text.contains('\x1b'), "{text}");
+    // That the stand-in's probes have a body is the only thing odd.
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.starts_with("WARNING: primary running, timeline 3, but /readiness: 200 vetoed: patroni: not"),
+        "{text}"
+    );
+    assert!(text.contains("/primary                200   serve    READY UP    READY  primary timeline 3\n"), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.len() <= 80) && !text.contains('\x1b'), "{text}");
     assert_eq!(patroni.most_in_flight(), 1, "one request at a time");
+    assert!(explain(&patroni.url(), &["/primary"]).1.starts_with("OK: primary running, timeline 3\n"));
     let (status, text) = explain(&patroni.url(), &["/primary", "/replica", "--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, json["health"].as_str()), (Some(0), Some("ok")));
@@ -85,6 +91,98 @@ fn explain_tells_a_veto_and_what_is_broken() {
     patroni.now(Behaviour::Close);
     assert_eq!(explain(&patroni.url(), &[]).0, Some(2));
     assert_eq!(run(&["explain", "/primry"]).status.code(), Some(2));
+}
+
+/// What Patroni says to one request that it answers.
+fn said(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.0 {status} X\r\nContent-Type: application/json\r\n\r\n{body}").into_bytes()
+}
+
+const REPLICA: &str =
+    r#"{"state": "running", "role": "replica", "timeline": 3, "patroni": {"version": "4.1.5", "name": "db1"}}"#;
+
+#[test]
+fn explain_warns_of_a_holder_of_the_lock_that_is_still_in_recovery() {
+    let patroni = StandIn::new(answer(200, REPLICA));
+    for (endpoint, exit) in [("/primary", 1), ("/leader", 1), ("/standby-leader", 1), ("/replica", 0)] {
+        let (status, text) = explain(&patroni.url(), &[endpoint]);
+        let why = format!("but {endpoint}: 200 vetoed: replica timeline 3, being promoted\n");
+        assert_eq!((status, text.lines().next().unwrap().contains(why.trim_end())), (Some(exit), exit == 1), "{text}");
+    }
+    patroni.now(answer(200, &REPLICA.replace("running", "unknown").replace("4.1.5", "3.2.0")));
+    let (status, text) = explain(&patroni.url(), &["/primary"]);
+    assert!(status == Some(2) && text.contains("a fault of Patroni 3.2.0"), "{text}");
+}
+
+#[test]
+fn explain_asks_nothing_more_of_a_patroni_that_hangs() {
+    let answers = [("/health", said(200, REPLICA)), ("/primary", said(503, REPLICA)), ("/replica", said(200, REPLICA))];
+    let patroni = StandIn::new(Behaviour::Only(answers.to_vec()));
+    let (status, text) = explain(&patroni.url(), &["/primary", "/sync", "/replica", "/health"]);
+    assert_eq!((status, patroni.most_in_flight()), (Some(2), 1), "{text}");
+    let asked: Vec<_> = patroni.requests().iter().map(|line| line.replace(" HTTP/1.1", "")).collect();
+    assert_eq!(asked, ["GET /health", "GET /primary", "GET /sync"]);
+    assert!(text.starts_with("CRITICAL: /sync: patroni: no answer within 5s\n"), "{text}");
+    assert_eq!(text.matches("patroni: not asked: it has not").count(), 2, "{text}");
+    assert!(text.contains("Patroni took the connection and says nothing"), "{text}");
+    // One that never answers at all is asked once.
+    let patroni = StandIn::new(Behaviour::Hang);
+    assert_eq!(explain(&patroni.url(), &[]).0, Some(2));
+    assert_eq!(patroni.requests(), ["GET /health HTTP/1.1"]);
+}
+
+#[test]
+fn explain_ends_in_time_however_slow_patroni_is() {
+    let patroni = StandIn::new(primary());
+    patroni.delay(std::time::Duration::from_secs(3));
+    let (status, text) = explain(&patroni.url(), &[]);
+    // Three answers in ten seconds, a fourth request that was not answered in the last one, and no other.
+    assert!(status == Some(1) && patroni.requests().len() <= 4 && patroni.most_in_flight() == 1, "{text}");
+    assert!(
+        text.split_whitespace().collect::<Vec<_>>().join(" ").contains("not asked: it has not answered /"),
+        "{text}"
+    );
+}
+
+#[test]
+fn explain_shows_nothing_that_a_terminal_obeys() {
+    let evil = "\u{9b}31m\u{1b}[31m\u{202e}\u{200b}\u{7f}";
+    let list = serde_json::json!({"members": [{"name": "db1", "lag": format!("{evil}\nOK")}]}).to_string();
+    let patroni = StandIn::new(Behaviour::Only(vec![
+        ("/health", said(200, REPLICA)),
+        ("/replica", said(200, REPLICA)),
+        ("/cluster", said(200, &list)),
+    ]));
+    let directory = TempDir::new().unwrap();
+    let hold = directory.path().join("hold");
+    fs::write(&hold, format!("für Wartung {evil}")).unwrap();
+    let systemctl = directory.path().join("systemctl");
+    let unit =
+        format!("Id=patroni-check-{evil}.socket\nActiveState=active{evil}\nListen=[::]:1 {evil}\nLoadState=loaded\n");
+    fs::write(&systemctl, format!("#!/bin/sh\ncat <<'END'\n{unit}END\n")).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let show = |arguments: &[&str]| {
+        let mut command = binary();
+        command
+            .args(["explain", "--patroni", &patroni.url(), "/replica"])
+            .arg("--hold-file")
+            .arg(&hold)
+            .args(arguments);
+        command.env("PATH", format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap()));
+        stdout(&command.output().unwrap())
+    };
+    let text = show(&[]);
+    let is_shown = |c: char| c == '\n' || c == 'ü' || (' '..='~').contains(&c);
+    assert!(text.chars().all(is_shown) && text.contains("; lag unknown\n"), "{text:?}");
+    assert!(text.starts_with("WARNING: replica running, timeline 3, held: für Wartung ?31m?[31m???"), "{text:?}");
+    assert!(text.contains("patroni-check-?31m?[31m???.socket  active?31m?[31m???  [::]:1 ?31m?[31m???"), "{text:?}");
+    let json = show(&["--json"]);
+    assert!(json.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{json:?}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["summary"].as_str().unwrap().ends_with(evil), "{json}");
+    // A systemd that does not answer keeps nobody waiting.
+    fs::write(&systemctl, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    assert!(show(&[]).contains("systemctl has not answered within"), "{text:?}");
 }
 
 #[test]
@@ -219,6 +317,36 @@ fn haproxy_takes_the_configuration_that_is_printed() {
     assert_eq!(run(&["haproxy-config", "--patroni", &patroni.url()]).status.code(), Some(1));
     assert_eq!(run(&["haproxy-config", "--name", "a b"]).status.code(), Some(2));
     assert_eq!(run(&["haproxy-config", "--read-write", "5000; x"]).status.code(), Some(2));
+    assert_eq!(run(&["haproxy-config", "--agent-port", "0"]).status.code(), Some(2));
+    assert_eq!(run(&["haproxy-config", "--agent-port", "5556"]).status.code(), Some(2));
+}
+
+#[test]
+fn haproxy_starts_with_the_configuration_that_is_printed() {
+    let members = r#"{"name": "é", "role": null, "state": null, "host": "127.0.0.1", "port": 1, "lag": "unknown"},
+        {"name": "ü\u009b\nglobal", "host": "127.0.0.1", "port": 1, "tags": {"a": Infinity}}, {"name": "a b", "host": "127.0.0.1", "port": 1},
+        {"name": "a_b", "role": "leader", "state": "running", "host": "127.0.0.1", "port": 1}, {"name": "", "host": "127.0.0.1", "port": 1},
+        {"name": "gone", "role": "replica"}, null, {"name": "zone", "host": "fe80::1%eth0", "port": 1}"#;
+    let patroni = StandIn::new(answer(200, &format!(r#"{{"scope": "a\nb", "members": [{members}]}}"#)));
+    let directory = TempDir::new().unwrap();
+    let own = directory.path().join("own.sock");
+    let bind = || format!("127.0.0.1:{}", any_port());
+    let (writes, reads) = (bind(), bind());
+    for socket in ["none", &own.display().to_string()] {
+        let output = run(&[
+            &["haproxy-config", "--patroni", &patroni.url(), "--stats", "none", "--stats-socket", socket][..],
+            &["--read-write", &writes, "--read-only", &reads],
+        ]
+        .concat());
+        assert!(output.status.success(), "{output:?}");
+        let text = stdout(&output);
+        let haproxy = Haproxy::start(Command::new("haproxy"), directory.path(), &text).unwrap();
+        for server in ["_", "__3", "___global", "a_b", "a_b_2"] {
+            assert_eq!(haproxy.status("postgres_read_only", server).unwrap(), "MAINT", "{text}");
+        }
+        assert_eq!(text.matches("    server ").count(), 10, "{text}");
+        assert_eq!(own.exists(), socket != "none");
+    }
 }
 
 fn haproxy_check(file: &Path) -> Output {

@@ -71,13 +71,13 @@ fn replay(section: &Section) -> &'static str {
 const HEALTHY: [(&str, Version, &str, &str); 19] = [
     ("/primary", (0, 0, 0), "Serve", "StandBy"),
     ("/master", (0, 0, 0), "Serve", "StandBy"),
-    ("/read-write", (0, 0, 0), "Serve", "StandBy"),
+    ("/read-write", (1, 6, 0), "Serve", "StandBy"),
     ("/leader", (2, 1, 0), "Serve", "StandBy"),
     ("/standby-leader", (0, 0, 0), "StandBy", "StandBy"),
     ("/replica", (0, 0, 0), "StandBy", "Serve"),
     ("/replica?lag=1048576", (2, 0, 0), "StandBy", "Serve"),
     ("/replica?tag_zone=a", (2, 1, 0), "StandBy", "StandBy"),
-    ("/read-only", (0, 0, 0), "Serve", "Serve"),
+    ("/read-only", (1, 6, 0), "Serve", "Serve"),
     ("/sync", (0, 0, 0), "StandBy", "StandBy"),
     ("/synchronous", (0, 0, 0), "StandBy", "StandBy"),
     ("/async", (0, 0, 0), "StandBy", "Serve"),
@@ -85,7 +85,7 @@ const HEALTHY: [(&str, Version, &str, &str); 19] = [
     ("/read-only-sync", (2, 1, 5), "Serve", "StandBy"),
     ("/quorum", (4, 0, 0), "StandBy", "StandBy"),
     ("/read-only-quorum", (4, 0, 0), "Serve", "StandBy"),
-    ("/health", (0, 0, 0), "Serve", "Serve"),
+    ("/health", (1, 6, 0), "Serve", "Serve"),
     ("/readiness", (2, 0, 0), "Serve", "Serve"),
     ("/liveness", (2, 0, 0), "Serve", "Serve"),
 ];
@@ -232,7 +232,7 @@ fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
     // It stays with the last one.
     all.extend(all.last().cloned());
     for judgement in all {
-        now += ms(100);
+        now = now + ms(100);
         let judgement = memory.learn(now, now, judgement);
         if !memory.is_unconfirmed() {
             words.push(memory.verdict(now, &judgement).word());

@@ -34,7 +34,7 @@ fn each_answer_of_patroni_gives_the_reply_of_the_rule() {
         (node(200, "starting", "primary"), "MAINT DOWN # postgres: starting\n"),
         (node(200, "crashed", "primary"), "MAINT DOWN # postgres: crashed\n"),
         (node(200, "unknown", "primary"), "MAINT DOWN # postgres: state unknown\n"),
-        (node(200, "running", "replica"), "MAINT UP # replica timeline 3\n"),
+        (node(200, "running", "replica"), "MAINT UP # replica timeline 3 being promoted\n"),
         (node(503, "running", "primary"), "MAINT UP # primary without the leader lock\n"),
         (Behaviour::Close, "MAINT DOWN # patroni: answer cut short\n"),
         (answer(200, ""), "MAINT DOWN # patroni: answer cut short\n"),
@@ -53,6 +53,32 @@ fn each_answer_of_patroni_gives_the_reply_of_the_rule() {
         assert_eq!(agent.check(), reply, "{behaviour:?}");
     }
     assert!(patroni.requests().iter().all(|line| line == "GET /primary HTTP/1.1"), "{:?}", patroni.requests());
+}
+
+#[test]
+fn a_probe_with_parameters_is_asked_of_a_patroni_that_heeds_them() {
+    let of = |version: &str| {
+        let body = format!(r#"{{"state": "running", "role": "replica", "patroni": {{"version": "{version}"}}}}"#);
+        format!("HTTP/1.0 200 OK\r\n\r\n{body}").into_bytes()
+    };
+    let sent = "/readiness?lag=1024&mode=write";
+    let patroni = StandIn::new(Behaviour::Hang);
+    let agent = agent(&patroni, &["--deadline", "5s", "--endpoint", "/readiness?mode=write&lag=1kB"]);
+    for (status, health, reply) in [
+        ("200 OK", of("4.1.5"), format!("READY UP # patroni says yes to {sent}\n")),
+        ("200 OK", of("4.0.11"), format!("READY DOWN # patroni 4.0.11 is too old for {sent}: needs 4.1.0\n")),
+        ("200 OK", b"HTTP/1.0 200 OK\r\n\r\n{}".to_vec(), "READY DOWN # patroni: not a health check's JSON\n".into()),
+        ("503 Service Unavailable", of("4.1.5"), format!("READY DOWN # patroni says no to {sent}\n")),
+    ] {
+        patroni.now(Behaviour::Only(vec![
+            ("/health", health),
+            ("/readiness?lag=1024&mode=write", format!("HTTP/1.0 {status}\r\n\r\n").into_bytes()),
+        ]));
+        assert_eq!(agent.check(), reply);
+    }
+    assert_eq!(patroni.most_in_flight(), 1, "one request at a time");
+    let asked = patroni.requests();
+    assert_eq!(asked.iter().filter(|line| line.contains("/health")).count(), 3, "{asked:?}");
 }
 
 #[test]

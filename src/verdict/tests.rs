@@ -37,7 +37,7 @@ fn status_and_state_and_role_decide() {
         ("/primary", 200, "running", "primary", serve("primary"), LOCK_HERE),
         ("/primary", 200, "running", "master", serve("master"), LOCK_HERE),
         ("/primary", 503, "running", "replica", stand_by("replica"), LOCK_ELSEWHERE),
-        ("/primary", 200, "running", "replica", stand_by("replica"), LOCK_HERE),
+        ("/primary", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
         ("/primary", 200, "running", "standby_leader", stand_by("standby leader"), LOCK_HERE),
         ("/primary", 503, "running", "primary", without("primary"), WithoutLock),
         ("/standby-leader", 503, "running", "standby_leader", without("standby leader"), WithoutLock),
@@ -55,9 +55,14 @@ fn status_and_state_and_role_decide() {
         ("/primary", 503, "unknown", "replica", fail("postgres: state unknown"), WithoutLock),
         ("/replica", 503, "unknown", "replica", fail("postgres: state unknown"), StateUnknown),
         ("/master", 200, "running", "primary", serve("primary"), LOCK_HERE),
-        ("/read-write", 200, "running", "replica", stand_by("replica"), LOCK_HERE),
+        ("/master", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
         ("/standby-leader", 200, "running", "standby_leader", serve("standby leader"), LOCK_HERE),
-        ("/standby-leader", 200, "running", "replica", serve("replica"), LOCK_HERE),
+        // A standby cluster's leader just now, or a primary in a moment: of /leader nothing tells the two apart.
+        ("/standby-leader", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
+        ("/leader", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
+        ("/leader", 200, "running", "standby_leader", serve("standby leader"), LOCK_HERE),
+        ("/standby-leader", 200, "unknown", "replica", fail("postgres: state unknown"), LOCK_HERE),
+        ("/leader", 200, "unknown", "replica", fail("postgres: state unknown"), LOCK_HERE),
         ("/standby-leader", 200, "running", "master", stand_by("master"), LOCK_HERE),
         ("/replica", 200, "running", "replica", serve("replica"), NO_MATTER),
         ("/replica", 503, "running", "primary", stand_by("primary"), NO_MATTER),
@@ -200,8 +205,19 @@ fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
         ("/replica?lag=1MB", Some("2.0.0"), true),
         ("/replica?tag_a=b", Some("2.0.2"), false),
         ("/leader", Some("2.0.2"), false),
-        ("/quorum", None, false),
-        ("/quorum", Some("nonsense"), false),
+        ("/health", Some("1.5.6"), false),
+        ("/read-only", Some("1.5.6"), false),
+        ("/read-only", Some("1.6.0"), true),
+        ("/read-only-synchronous", Some("2.1.4"), false),
+        ("/read-only-synchronous", Some("2.1.5"), true),
+        ("/read-only-quorum", None, false),
+        ("/read-only-sync", Some("nonsense"), false),
+        ("/replica?lag=1MB", None, false),
+        ("/replica?tag_a=b", None, false),
+        // Whatever older ones say to these, it is not 200.
+        ("/quorum", None, true),
+        ("/health", None, true),
+        ("/read-only", Some("nonsense"), true),
         ("/replica", None, true),
     ];
     for (endpoint, version, good) in table {
@@ -214,6 +230,48 @@ fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
     let about = About { version: Some("3.3.11".into()), ..About::default() };
     let body = Body::Node(Node { patroni: about, ..node("running", "replica") });
     assert_eq!(judged("/quorum", 200, body).verdict, fail("patroni 3.3.11 is too old for /quorum: needs 4.0.0"));
+}
+
+#[test]
+fn a_probe_with_parameters_is_judged_by_its_status_and_the_version_beside_it() {
+    let of = |version: &str| {
+        let about = About { version: Some(version.into()), ..About::default() };
+        Body::Node(Node { patroni: about, ..node("running", "replica") })
+    };
+    let with = "/readiness?lag=1024&mode=write";
+    let yes = || serve(&format!("patroni says yes to {with}"));
+    let table = [
+        (with, 200, of("4.1.0"), yes()),
+        (with, 200, of("4.0.9"), fail(&format!("patroni 4.0.9 is too old for {with}: needs 4.1.0"))),
+        (
+            with,
+            200,
+            Body::Node(node("running", "replica")),
+            fail(&format!("patroni (no version) is too old for {with}: needs 4.1.0")),
+        ),
+        (with, 200, Body::Empty, fail("patroni: answer cut short")),
+        (with, 200, Body::Unreadable("not JSON".into()), fail("patroni: not JSON")),
+        (with, 503, Body::Empty, fail(&format!("patroni says no to {with}"))),
+        ("/readiness", 200, of("4.1.0"), fail("patroni: not a probe's answer")),
+    ];
+    for (endpoint, status, body, verdict) in table {
+        assert_eq!(judged(endpoint, status, body.clone()).verdict, verdict, "{endpoint} {status} {body:?}");
+    }
+}
+
+#[test]
+fn a_state_that_only_one_version_says_for_ever_names_it() {
+    let of = |version: &str| {
+        let about = About { version: Some(version.into()), ..About::default() };
+        judged("/primary", 200, Body::Node(Node { patroni: about, ..node("unknown", "primary") }))
+    };
+    let named = "postgres: state unknown (a fault of Patroni 3.2.0 if it stays: upgrade or restart Patroni)";
+    assert_eq!(of("3.2.0"), Judgement { verdict: fail(named), evidence: Evidence::StateUnknown });
+    // Both words before it, and nothing in it that would be replaced or cut off.
+    assert!(format!("MAINT DOWN # {named}\n").len() <= 120 && !named.contains([',', '#', '"']));
+    for version in ["3.1.2", "3.2.1", "3.2.0.1", "4.1.5"] {
+        assert_eq!(of(version).verdict, fail("postgres: state unknown"), "{version}");
+    }
 }
 
 #[test]
@@ -230,7 +288,7 @@ fn the_reason_tells_what_the_node_is() {
         ..node("running", "replica")
     };
     assert_eq!(judged("/primary", 503, Body::Node(streaming())).verdict, stand_by("replica streaming"));
-    let tagged = Node { tags: Tags { noloadbalance: true, ..Tags::default() }, ..streaming() };
+    let tagged = Node { tags: Tags { noloadbalance: true }, ..streaming() };
     assert_eq!(judged("/replica", 503, Body::Node(tagged)).verdict, stand_by("replica streaming noloadbalance"));
     let lagging = judged("/replica?lag=1kB", 503, Body::Node(streaming())).verdict;
     assert_eq!(lagging, stand_by("replica streaming but not /replica?lag=1024"));

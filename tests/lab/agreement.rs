@@ -22,12 +22,13 @@ use lab::cluster::{Cluster, Member, Unprivileged};
 use lab::host::Host;
 use lab::{Process, any_port, await_that, house};
 
-const ENDPOINTS: [&str; 23] = [
+const ENDPOINTS: [&str; 27] = [
     "/primary",
     "/master",
     "/read-write",
     "/leader",
     "/standby-leader",
+    "/standby_leader",
     "/replica",
     "/replica?lag=1048576",
     "/replica?tag_zone=a",
@@ -40,11 +41,14 @@ const ENDPOINTS: [&str; 23] = [
     "/async?lag=1048576",
     "/asynchronous",
     "/read-only-sync",
+    "/read-only-synchronous",
     "/quorum",
     "/read-only-quorum",
     "/health",
     "/health?tag_zone=a",
     "/readiness",
+    "/readiness?lag=1048576",
+    "/readiness?lag=1048576&mode=write",
     "/liveness",
 ];
 
@@ -177,7 +181,9 @@ impl Matrix<'_> {
             let leads = |member: &&Member| cluster.status(member, "/standby-leader") == Some(200);
             members.iter().filter(leads).count() == 1 && members.iter().all(settled)
         });
-        let leads = |member: &Member| cluster.status(member, "/standby-leader") == Some(200);
+        // It says 200 a moment before it is called so.
+        let leads = |member: &Member| cluster.body(member).is_ok_and(|body| body["role"] == "standby_leader");
+        await_that("its role", || members.iter().any(leads));
         let leader = members.iter().position(leads).ok_or("no standby leader")?;
         self.column("standby leader", leader)?;
         self.column("its replica", (leader + 1) % 3)
@@ -204,7 +210,7 @@ impl Matrix<'_> {
             }
         };
         let parsed: Endpoint = endpoint.parse()?;
-        let is_probe = matches!(endpoint, "/readiness" | "/liveness");
+        let is_probe = endpoint.starts_with("/readiness") || endpoint == "/liveness";
         let since = parsed.since();
         let version = self.cluster.body(member)?["patroni"]["version"].as_str().unwrap_or_default().to_owned();
         let numbers: Vec<u32> = version.split('.').filter_map(|number| number.parse().ok()).collect();
@@ -235,10 +241,10 @@ impl Matrix<'_> {
                 Cell::TooOld => 'o',
                 Cell::Disagreement => '!',
             });
-            println!("  {endpoint:<24} {}", cells.map(|cell| format!(" {cell} ")).collect::<String>());
+            println!("  {endpoint:<34} {}", cells.map(|cell| format!(" {cell} ")).collect::<String>());
         }
         for (i, column) in self.columns.iter().enumerate() {
-            println!("  {:24} {}{}", "", " | ".repeat(i), format!(" `- {}", column.node).trim_end());
+            println!("  {:34} {}{}", "", " | ".repeat(i), format!(" `- {}", column.node).trim_end());
         }
         Ok(())
     }

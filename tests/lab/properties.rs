@@ -14,7 +14,7 @@ pub fn endpoint(text: &str) {
     assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{text:?} is sent as {sent:?}");
     let path = sent.split('?').next().unwrap_or_default();
     assert!(
-        text.starts_with(path) && path[1..].bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
+        text.starts_with(path) && path[1..].bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte)),
         "{sent:?}"
     );
     assert!(sent.matches('?').count() <= 1, "{sent:?}");
@@ -68,7 +68,7 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     let fits = match endpoint {
         "/primary" => matches!(role, "primary" | "master"),
         "/leader" => matches!(role, "primary" | "master" | "standby_leader"),
-        "/standby-leader" => matches!(role, "standby_leader" | "replica"),
+        "/standby-leader" => role == "standby_leader",
         _ => true,
     };
     is_200 && body["state"] == "running" && fits

@@ -16,6 +16,8 @@ pub enum Behaviour {
     Send(Vec<u8>),
     /// To each request the next of these, and the last of them to all that follow.
     InTurn(Vec<Vec<u8>>),
+    /// To a request for one of these paths the bytes beside it, to any other nothing, until the behaviour changes.
+    Only(Vec<(&'static str, Vec<u8>)>),
     /// Nothing, until the behaviour changes.
     Hang,
     /// Close at once.
@@ -141,11 +143,19 @@ fn serve(state: &State, stream: TcpStream) -> Option<()> {
     let delay = *state.delay.lock().unwrap();
     thread::sleep(delay);
     let behaviour = state.behaviour.lock().unwrap();
-    let hangs = |behaviour: &mut Option<Behaviour>| matches!(behaviour, Some(Behaviour::Hang) | None);
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let hangs = |behaviour: &mut Option<Behaviour>| match behaviour {
+        Some(Behaviour::Only(answers)) => answers.iter().all(|(known, _)| *known != path),
+        behaviour => matches!(behaviour, Some(Behaviour::Hang) | None),
+    };
     let mut current = state.changed.wait_while(behaviour, hangs).unwrap();
     let behaviour = match &mut *current {
         Some(Behaviour::InTurn(answers)) if answers.len() > 1 => Some(Behaviour::Send(answers.remove(0))),
         Some(Behaviour::InTurn(answers)) => answers.first().cloned().map(Behaviour::Send),
+        Some(Behaviour::Only(answers)) => {
+            let found = answers.iter().find(|(known, _)| *known == path);
+            found.map(|(_, bytes)| Behaviour::Send(bytes.clone()))
+        }
         behaviour => behaviour.clone(),
     };
     drop(current);
