@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_patroni_check_global_optspecs
-    string join \n patroni= endpoint= listen= words= on-failure= on-standby= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+    string join \n patroni= endpoint= also= listen= words= on-failure= on-standby= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
 end
 
 function __fish_patroni_check_needs_command
@@ -26,6 +26,7 @@ end
 
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'Further endpoints that agent-send may name' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Bind a port ourselves' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d '`full`, or one `plain` word' -r -f -a "full\t'An administrative and an operational word, and the reason: `MAINT UP # replica streaming`'
 plain\t'One word, as the Python daemon sent it: `READY` or `MAINT`'"
@@ -39,7 +40,7 @@ down\t'Down'"
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'So old may Patroni\'s word be' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Patroni silent: its word stands' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l key -d 'PEM file of its key' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
@@ -51,32 +52,41 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Say MAINT from now on, across restarts, until `release`'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End a hold'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l key -d 'PEM file of its key' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'For scripts'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Take any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Beginning of the backends\' names' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Backends\' names begin with it' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where clients connect that write, as ADDR:PORT or :PORT' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where clients connect that read; `none` for no such backend' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'Port of patroni-check.socket on the database hosts' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'Port of patroni-check-replica.socket there' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'Port of patroni-check.socket there' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'And of patroni-check-replica.socket' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is; `none` for none' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'HAProxy\'s admin socket, or `none`' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Connections that a server takes' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l resolvers -d 'Look servers\' names up again while HAProxy runs, by a resolvers section of this name' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l key -d 'PEM file of its key' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'The backends alone, without global, defaults and the stats page'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Take any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l key -d 'PEM file of its key' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Take any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l key -d 'PEM file of its key' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l insecure -d 'Take any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'

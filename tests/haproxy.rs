@@ -212,7 +212,8 @@ fn one_port_answers_for_what_each_backend_sends() {
     let address = postgres.local_addr().unwrap();
     let port = any_port();
     let listen = format!("127.0.0.1:{port}=agent-send");
-    let _agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "4s", "--listen", &listen]);
+    let _agent =
+        Agent::listening(&["--patroni", &patroni.url(), "--deadline", "4s", "--listen", &listen, "--also", "/replica"]);
     let backend = |name: &str, sends: &str| {
         format!(
             "backend {name}\n    server db1 {address} check inter 100ms agent-check agent-port {port} agent-inter 100ms {sends}\n"
@@ -220,6 +221,7 @@ fn one_port_answers_for_what_each_backend_sends() {
     };
     let sections = [
         ("reads", r#"agent-send "/replica\n""#),
+        // HAProxy adds no end of line: it may be the beginning of another endpoint.
         ("without-end", "agent-send /health"),
         ("writes", r#"agent-send "/primary\n""#),
         ("nonsense", r#"agent-send "/replicas\n""#),
@@ -240,12 +242,12 @@ fn one_port_answers_for_what_each_backend_sends() {
     };
     assert!(last("reads").ends_with("(replica timeline 3)"), "{}", last("reads"));
     assert!(last("nonsense").ends_with("(agent-send: no health check endpoint of Patroni's)"), "{}", last("nonsense"));
-    assert!(last("without-end").ends_with("(replica timeline 3)"), "{}", last("without-end"));
     let asked = patroni.requests();
-    for path in ["/replica", "/health", "/primary"] {
+    for path in ["/replica", "/primary"] {
         assert!(asked.contains(&format!("GET {path} HTTP/1.1")), "{path}: {asked:?}");
     }
-    assert!(!asked.iter().any(|line| line.contains("/replicas")), "{asked:?}");
+    let is_wrong = |line: &String| line.contains("/replicas") || line.contains("/health");
+    assert!(!asked.iter().any(is_wrong), "{asked:?}");
 }
 
 #[test]

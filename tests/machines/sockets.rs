@@ -35,7 +35,8 @@ fn patroni_of_a_primary(machine: &Machine) -> StandIn {
 }
 
 fn a_second_view_joins_as_documented(machine: &Machine) {
-    let patroni = patroni_of_a_primary(machine);
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_ALSO=/health\n");
+    let patroni = patroni(machine, primary());
     machine.inside(|| assert_eq!(check(PORT), READY));
     // A running service takes them up, and nobody who asks on its port meanwhile goes without an answer.
     machine.sh(
