@@ -129,5 +129,11 @@ impl Entry {
 
 /// Tells the operator at once why the program ends.
 pub fn complain(error: &str) {
-    Entry::plain(Priority::Error, error.to_owned()).write();
+    if connected_to_journal() && !is_connection(&io::stderr()) {
+        // By standard error: an entry of a process that is gone by the time journald reads it has no unit. The number is the
+        // priority (sd-daemon(3)); the unit of one process for each check lets no lesser one through (LogLevelMax=).
+        let _ = writeln!(io::stderr(), "<{}>{error}", u8::from(Priority::Error));
+    } else {
+        Entry::plain(Priority::Error, error.to_owned()).write();
+    }
 }

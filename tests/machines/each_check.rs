@@ -5,6 +5,21 @@ use super::*;
 on_each_release! {
     one_process_for_each_check: with_agent,
     each_port_answers_for_its_own_endpoint: with_agent,
+    a_bad_setting_is_told_by_each_process: with_agent,
+}
+
+/// Although its unit lets nothing below a notice through, and the process is gone at once.
+fn a_bad_setting_is_told_by_each_process(machine: &Machine) {
+    let _patroni = patroni(machine, primary());
+    accept_yes(machine);
+    set(machine, "PATRONI_CHECK_GRACE=21s\n");
+    for _ in 0..3 {
+        machine.inside(|| assert_eq!(try_check(PORT), Outcome::Unanswered));
+    }
+    let told = || machine.sh("journalctl -o cat -p err -u 'patroni-check@*'").matches("0s to 20s").count();
+    await_that("a line of each process", || told() == 3);
+    set_patient(machine);
+    machine.inside(|| assert_eq!(check(PORT), READY));
 }
 
 fn one_process_for_each_check(machine: &Machine) {

@@ -43,7 +43,7 @@ fn name_server(names: &Names) {
 }
 
 fn names_and_addresses(machine: &Machine) {
-    let patroni = patroni(machine, primary());
+    let _patroni = patroni(machine, primary());
     let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
     let _elsewhere = machine.inside(|| StandIn::at("127.0.0.2:8008", replica()));
     let set = |url: &str| {
@@ -56,14 +56,12 @@ fn names_and_addresses(machine: &Machine) {
     for hosts in ["127.0.0.1 localhost\n::1 localhost\n", "::1 localhost\n127.0.0.1 localhost\n", "::1 localhost\n", ""]
     {
         fs::write(machine.path("/etc/hosts"), hosts).unwrap();
-        for url in ["http://localhost:8008", "http://localhost:8009", "http://[::1]:8009", "http://127.0.0.1:8008/a/b"]
-        {
+        for url in ["http://localhost:8008", "http://localhost:8009", "http://[::1]:8009", "HTTP://127.0.0.1:8008/"] {
             set(url);
             becomes(&format!("{url} with {hosts:?}"), READY);
             machine.inside(|| await_that(url, || once(url) == READY.trim_end()));
         }
     }
-    assert!(patroni.requests().contains(&"GET /a/b/primary HTTP/1.1".into()));
 
     let slow = Duration::from_millis(1500);
     let names =
@@ -199,7 +197,7 @@ server.serve_forever()
     let files = "PATRONI_CHECK_CACERT=/etc/patroni/ca.crt\nPATRONI_CHECK_CERT=/etc/patroni/client.crt\nPATRONI_CHECK_KEY=/etc/patroni/client.key\n";
     set(machine, &format!("{settings}{files}"));
     machine.try_sh("systemctl restart patroni-check.service");
-    let said = "/etc/patroni/client.key: Permission denied";
+    let said = "/etc/patroni/client.key: permission denied";
     await_that("a complaint about the key", || {
         String::from_utf8_lossy(&machine.try_sh("journalctl -u patroni-check.service").stdout).contains(said)
     });
