@@ -118,16 +118,15 @@ impl Entry {
     fn write(self) {
         let is_clients = is_connection(&io::stderr());
         let is_for_journal = is_clients || connected_to_journal();
-        let line = format!("patroni-check: {}", self.message);
         let is_written = is_for_journal && journal_send(self.priority, &self.message, self.fields.into_iter()).is_ok();
         // Under inetd the client would read it: HAProxy takes each word for an order that it knows, `down` for instance.
         if !is_written && !is_clients {
-            let _ = writeln!(io::stderr(), "{line}");
+            let _ = writeln!(io::stderr(), "patroni-check: {}", self.message);
         }
     }
 }
 
-/// Tells the operator at once why the program ends.
+/// Tells the operator at once why the program ends, or what he should know before he trusts its answer.
 pub fn complain(error: &str) {
     if connected_to_journal() && !is_connection(&io::stderr()) {
         // By standard error: an entry of a process that is gone by the time journald reads it has no unit. The number is the

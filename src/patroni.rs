@@ -218,7 +218,7 @@ struct AllAddresses;
 
 impl Resolver for AllAddresses {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = host(uri);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let found: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
             let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -231,6 +231,11 @@ impl Resolver for AllAddresses {
         found.into_iter().take(16).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
+}
+
+/// The host of an address, without the brackets of an IPv6 one.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
 fn failure(error: ureq::Error) -> Failure {

@@ -207,7 +207,8 @@ impl Responder {
         let now = Instant::now();
         let can_accept = self.listeners.iter().any(|listener| listener.ready);
         let accept = (can_accept && self.stop.is_none()).then(|| self.stalled.unwrap_or(now));
-        let overdue = self.desks.desks.iter().filter_map(|desk| desk.view.time_left(Moment::now())).min();
+        let moment = Moment::now();
+        let overdue = self.desks.desks.iter().filter_map(|desk| desk.view.time_left(moment)).min();
         let (spoken, gone) = (self.hearing.next_over(), self.lingering.next_leave());
         let times = [accept, spoken, gone, self.notifier.due(), self.stop];
         let pauses = times.into_iter().flatten().map(|time| time.saturating_duration_since(now));

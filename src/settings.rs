@@ -74,14 +74,10 @@ impl Service {
                 self.read_file(path, file.ends_with("(ignore_errors=yes)"));
             }
         }
-        let command = unit.value("ExecStart");
-        let part =
-            |name: &str| command.split_once(name).and_then(|(_, rest)| rest.split_once(" ;")).unwrap_or_default().0;
-        let program = part("path=");
+        let (program, arguments) = unit.command();
         if Path::new(program).file_name().is_some_and(|file| file == PROGRAM) {
             let credentials = format!("/run/credentials/{name}");
-            let words = part("argv[]=").split(' ').skip(1);
-            self.arguments = words.flat_map(|word| self.expanded(word, &credentials)).collect();
+            self.arguments = arguments.flat_map(|word| self.expanded(word, &credentials)).collect();
         } else {
             self.unknown.push(format!("its ExecStart= starts {program:?}"));
         }

@@ -28,6 +28,14 @@ impl Unit {
         self.values(property).next().unwrap_or_default()
     }
 
+    /// The program in `ExecStart=`, and its arguments, as `systemctl show` prints them: without the quotes.
+    pub fn command(&self) -> (&str, impl Iterator<Item = &str>) {
+        let shown = self.value("ExecStart");
+        let part =
+            |name: &str| shown.split_once(name).and_then(|(_, rest)| rest.split_once(" ;")).unwrap_or_default().0;
+        (part("path="), part("argv[]=").split(' ').skip(1))
+    }
+
     /// Whether there is such a unit.
     pub fn is_loaded(&self) -> bool {
         self.value("LoadState") == "loaded"
@@ -125,13 +133,12 @@ pub fn sockets(options: &Options) -> Result<Vec<Socket>, String> {
 fn endpoint_of_instances(socket: &str) -> Option<String> {
     let instance = format!("{}@explain.service", socket.trim_end_matches(".socket"));
     let units = show(&[&instance], "ExecStart").ok()?;
-    endpoint_in(units.first()?.value("ExecStart"))
+    endpoint_in(units.first()?)
 }
 
-/// `--endpoint` in `ExecStart=`, as `systemctl show` prints it: between `argv[]=` and a semicolon.
-fn endpoint_in(exec_start: &str) -> Option<String> {
-    let arguments = exec_start.split_once("argv[]=")?.1.split(" ; ").next()?;
-    let mut arguments = arguments.split(' ');
+/// `--endpoint` in `ExecStart=`.
+fn endpoint_in(unit: &Unit) -> Option<String> {
+    let (_, mut arguments) = unit.command();
     let found = arguments.find_map(|argument| match argument {
         "--endpoint" => Some(None),
         other => other.strip_prefix("--endpoint=").map(Some),
@@ -146,14 +153,14 @@ mod tests {
     #[test]
     fn the_endpoint_in_a_command_line() {
         let shown = |arguments: &str| {
-            endpoint_in(&format!(
-                "{{ path=/usr/bin/patroni-check ; argv[]=/usr/bin/patroni-check{arguments} ; ignore_errors=no ; }}"
-            ))
+            endpoint_in(&Unit(format!(
+                "ExecStart={{ path=/usr/bin/patroni-check ; argv[]=/usr/bin/patroni-check{arguments} ; ignore_errors=no ; }}"
+            )))
         };
         assert_eq!(shown(" --endpoint /replica").as_deref(), Some("/replica"));
         assert_eq!(shown(" --cacert /a --endpoint=/sync --words plain").as_deref(), Some("/sync"));
         assert_eq!(shown(" --words plain"), None);
         assert_eq!(shown(" --endpoint"), None);
-        assert_eq!(endpoint_in(""), None);
+        assert_eq!(endpoint_in(&Unit(String::new())), None);
     }
 }

@@ -5,7 +5,7 @@ mod lab;
 use std::io::Write;
 use std::thread;
 
-use lab::agent::{Agent, MOMENT, Manager, Port, check, check_after_sending, connect, read_reply};
+use lab::agent::{Agent, MOMENT, Port, check, check_after_sending, connect, read_reply};
 use lab::standin::{Behaviour, StandIn, answer};
 
 const READY: &str = "READY UP # primary timeline 3\n";
@@ -99,11 +99,8 @@ fn who_says_nothing_makes_room_for_who_does() {
     let patroni = StandIn::new(new_primary());
     let url = patroni.url();
     let port = Port::new();
-    let command = port.command(&Manager::new(), &["--patroni", &url, "--deadline", "5s"]);
-    let mut limited = std::process::Command::new("prlimit");
-    limited.arg("--nofile=64").arg("--").arg(command.get_program()).args(command.get_args());
-    limited.env("LISTEN_FDNAMES", "agent-send");
-    let agent = Agent::start(limited.stdin(port.stdin()), port.address);
+    let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
+    let agent = Agent::start(limited.env("LISTEN_FDNAMES", "agent-send"), port.address);
     for _ in 0..5 {
         let silent: Vec<_> = (0..100).map(|_| connect(port.address)).collect();
         assert_eq!(check_after_sending(agent.address, b"/primary\n"), READY);

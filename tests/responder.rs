@@ -311,10 +311,8 @@ fn clients_cannot_take_all_descriptors_and_those_who_wait_cost_nothing() {
     let patroni = StandIn::new(Behaviour::Hang);
     let url = patroni.url();
     let port = Port::new();
-    let command = port.command(&Manager::new(), &["--patroni", &url, "--deadline", "5s"]);
-    let mut limited = std::process::Command::new("prlimit");
-    limited.arg("--nofile=64").arg("--").arg(command.get_program()).args(command.get_args());
-    let agent = Agent::start(limited.stdin(port.stdin()), port.address);
+    let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
+    let agent = Agent::start(&mut limited, port.address);
     let clients: Vec<_> = (0..60).map(|_| connect(port.address)).collect();
     await_that("a request", || patroni.in_flight() == 1);
     await_that("as many accepted as can be", || port.backlog() < 60);

@@ -57,9 +57,6 @@ impl Options {
         if options.also.len() > LISTEN_LIMIT {
             return Err(BadConfiguration(format!("--also: {LISTEN_LIMIT} endpoints at most")));
         }
-        for endpoint in &options.also {
-            options.vocabulary(endpoint)?;
-        }
         Ok(options)
     }
 

@@ -50,6 +50,13 @@ impl Verifier {
         let algorithms = provider.signature_verification_algorithms;
         Verifier { takes_any: true, authorities: None, pinned: Vec::new(), algorithms }
     }
+
+    fn verify_signature(
+        &self,
+        verify: impl FnOnce() -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if self.takes_any { Ok(HandshakeSignatureValid::assertion()) } else { verify() }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -102,10 +109,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if self.takes_any {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.verify_signature(|| verify_tls12_signature(message, cert, dss, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -114,10 +118,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if self.takes_any {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.verify_signature(|| verify_tls13_signature(message, cert, dss, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

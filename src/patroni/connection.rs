@@ -11,7 +11,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use super::{BODY_LIMIT, GIVE_UP};
+use super::{BODY_LIMIT, GIVE_UP, host};
 
 /// So many bytes may come in for one request, whatever they are: a handshake, interim answers, heads, chunks, trailers. The
 /// client bounds some of these and not others; Patroni sends a few hundred.
@@ -82,8 +82,7 @@ impl<In: Transport> Connector<In> for Encrypt {
             (Some(transport), Some(config)) => (transport, Arc::clone(config)),
             (chained, _) => return Ok(chained.map(Either::A)),
         };
-        let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(host(details.uri).to_owned()).map_err(io::Error::other)?;
         let mut conn = ClientConnection::new(config, name).map_err(invalid)?;
         let mut sock = TransportAdapter::new(transport, Arc::clone(&details.current_time));
         sock.set_timeout(NextTimeout { after: GIVE_UP.into(), reason: Timeout::Global, ..NextTimeout::default() });

@@ -135,6 +135,15 @@ impl Port {
         command
     }
 
+    /// The same with so few descriptors.
+    pub fn command_of_few_descriptors(&self, count: u32, options: &[&str]) -> Command {
+        let command = self.command(&Manager::new(), options);
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={count}")).arg("--").arg(command.get_program()).args(command.get_args());
+        limited.stdin(self.stdin());
+        limited
+    }
+
     pub fn agent(&self, manager: &Manager, options: &[&str]) -> Agent {
         Agent::start(&mut self.command(manager, options), self.address)
     }
