@@ -79,6 +79,7 @@ proptest! {
     fn endpoints(text in endpoint()) {
         properties::endpoint(&text);
         properties::name(&text);
+        properties::name(&format!("{text}\n"));
     }
 
     #[test]

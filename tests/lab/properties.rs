@@ -91,12 +91,15 @@ pub fn name(name: &str) {
             assert!(!complaint.to_string().is_empty());
         }
     }
-    let line = name.lines().next().unwrap_or_default().trim();
-    match patroni_check::hear::endpoint_in(name.as_bytes(), options.endpoint()) {
-        Ok(endpoint) if line.is_empty() => assert_eq!(&endpoint, options.endpoint()),
-        Ok(endpoint) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
-        Err(verdict) => {
-            assert_eq!((verdict.word(), line.parse::<patroni_check::endpoint::Endpoint>().is_err()), ("fail", true))
+    // Without its end a line may be the beginning of another endpoint.
+    let line = name.split_once('\n').map(|(line, _)| line.trim());
+    match (patroni_check::hear::endpoint_in(name.as_bytes(), options.endpoint()), line) {
+        (Ok(endpoint), Some("")) => assert_eq!(&endpoint, options.endpoint()),
+        (Ok(endpoint), Some(line)) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
+        (Err(verdict), Some(line)) => {
+            assert_eq!((verdict.word(), line.parse::<Endpoint>().is_err()), ("fail", true), "{name:?}")
         }
+        (Ok(_), None) => panic!("{name:?} has no end and is taken for an endpoint"),
+        (Err(verdict), None) => assert_eq!(verdict.word(), "fail", "{name:?}"),
     }
 }
