@@ -1,12 +1,12 @@
 //! A hold: an operator's word that this node is in maintenance. It is a file, so it outlives every restart.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
-
+use crate::file::read_at_most;
+use crate::text::single_spaced;
 use crate::verdict::Verdict;
 
 /// Of a reason so much is read and written, in bytes. HAProxy is told less.
@@ -38,20 +38,10 @@ impl Hold {
     }
 
     fn text(&self) -> io::Result<String> {
-        let is_file = |metadata: fs::Metadata| match metadata.file_type() {
-            kind if kind.is_file() => Ok(()),
-            kind => Err(io::Error::other(describe(kind))),
-        };
-        // To open some devices does something, and a FIFO without NONBLOCK waits for a writer.
-        is_file(fs::metadata(&self.0).map_err(|e| match e.kind() {
+        let text = read_at_most(&self.0, REASON_LIMIT as u64).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => io::Error::other("a symbolic link to nothing"),
             _ => e,
-        })?)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = File::from(open(&self.0, flags, Mode::empty())?);
-        is_file(file.metadata()?)?;
-        let mut text = Vec::new();
-        file.take(REASON_LIMIT as u64).read_to_end(&mut text)?;
+        })?;
         let text = String::from_utf8_lossy(&text);
         // Half a character is no part of it.
         Ok(clean(text.lines().next().unwrap_or_default().trim_end_matches(char::REPLACEMENT_CHARACTER)))
@@ -107,51 +97,11 @@ impl Hold {
 /// One line of printable text, with its newline not longer than a reason may be.
 fn clean(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = single_spaced(&text);
     while line.len() >= REASON_LIMIT {
         line.pop();
     }
     line
-}
-
-/// What is there in place of a file.
-fn describe(kind: fs::FileType) -> &'static str {
-    match kind {
-        kind if kind.is_dir() => "a directory, not a file",
-        kind if kind.is_fifo() => "a FIFO, not a file",
-        kind if kind.is_socket() => "a socket, not a file",
-        _ => "a device, not a file",
-    }
-}
-
-/// `patroni-check hold`: begins a hold and says what that means.
-///
-/// # Errors
-/// What kept the file from being written.
-pub fn begin(hold: &Hold, reason: &str) -> io::Result<()> {
-    hold.begin(reason).map_err(|e| about(hold, &e))?;
-    say("Held: this node says MAINT at the next check, whatever becomes of it, until: patroni-check release\n\
-         If it is the primary nobody takes writes now; patronictl switchover first would have been the way.");
-    Ok(())
-}
-
-/// `patroni-check release`: ends it.
-///
-/// # Errors
-/// What kept the file from being removed.
-pub fn end(hold: &Hold) -> io::Result<()> {
-    let was_held = hold.end().map_err(|e| about(hold, &e))?;
-    say(if was_held { "Released: Patroni decides again." } else { "This node was not held." });
-    Ok(())
-}
-
-/// What is done is done, whether anybody reads of it or not.
-fn say(what: &str) {
-    let _ = writeln!(io::stdout(), "{what}");
-}
-
-fn about(hold: &Hold, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", hold.file().display()))
 }
 
 #[cfg(test)]
@@ -160,7 +110,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     #[test]
     fn a_hold_is_there_from_its_beginning_to_its_end() {

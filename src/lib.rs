@@ -1,30 +1,25 @@
-//! The modules of `patroni-check`, in the order in which a check flows through them, for its tests.
+//! The rooms of `patroni-check`, bottom-up: each uses only those above it (`tests/rooms.rs` holds that).
+//! `docs/architecture.md` follows one check through them.
 
-pub mod cli;
-pub mod invocation;
+#![deny(unreachable_pub)]
 
 pub mod clock;
+mod file;
+mod text;
+
 pub mod endpoint;
 pub mod patroni;
-
-pub mod hold;
-pub mod memory;
-pub mod node;
 pub mod verdict;
 
-pub mod reply;
+pub mod haproxy;
+pub mod hold;
 
-pub mod desk;
-pub mod hear;
-pub mod journal;
-pub mod linger;
-pub mod metrics;
-pub mod notify;
-pub mod once;
-pub mod serve;
-pub mod view;
+pub mod config;
+pub mod systemd;
 
-pub mod explain;
-pub mod haproxy_config;
-pub mod settings;
-pub mod units;
+pub mod memory;
+pub mod server;
+
+pub mod commands;
+
+pub mod cli;

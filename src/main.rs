@@ -3,15 +3,18 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use patroni_check::cli::{BadConfiguration, Command, Options};
-use patroni_check::invocation::{Invocation, NoSocket};
-use patroni_check::{explain, haproxy_config, hold, journal, once, serve};
+use patroni_check::cli::{Command, CommandLine};
+use patroni_check::commands::{explain, haproxy_config, hold, one_shot};
+use patroni_check::config::{BadConfiguration, Config};
+use patroni_check::server;
+use patroni_check::systemd::activation::{Activation, NoSocket};
+use patroni_check::systemd::journal::complain;
 
 fn main() -> ExitCode {
     match run() {
         Ok(status) => status,
         Err(e) => {
-            journal::complain(&e.to_string());
+            complain(&e.to_string());
             ExitCode::from(if e.is::<BadConfiguration>() {
                 2
             } else if e.is::<NoSocket>() {
@@ -24,33 +27,33 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
-    let options = Options::read()?;
-    if options.command.is_some() {
-        warn(&options);
+    let CommandLine { config, command } = CommandLine::read()?;
+    if command.is_some() {
+        warn(&config);
     }
-    match &options.command {
-        None => answer(&options)?,
-        Some(Command::Explain(what)) => return explain::explain(&options, what),
-        Some(Command::HaproxyConfig(what)) => haproxy_config::print(&options, what)?,
-        Some(Command::Hold { reason }) => hold::begin(&options.hold(), &reason.join(" "))?,
-        Some(Command::Release) => hold::end(&options.hold())?,
+    match command {
+        None => answer(&config)?,
+        Some(Command::Explain { endpoints, json }) => return explain::run(&config, &endpoints, json),
+        Some(Command::HaproxyConfig(choices)) => haproxy_config::run(&config, &choices)?,
+        Some(Command::Hold { reason }) => hold::begin(&config.hold(), &reason)?,
+        Some(Command::Release) => hold::end(&config.hold())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer(options: &Options) -> Result<(), Box<dyn Error>> {
-    match Invocation::find(options)? {
-        Invocation::Listeners(listeners) => serve::serve(listeners, options),
-        Invocation::Connection(connection, endpoint) => once::answer(connection, &endpoint, options),
-        Invocation::Nobody(endpoint) => {
-            warn(options);
-            once::print(&endpoint, options)
+fn answer(config: &Config) -> Result<(), Box<dyn Error>> {
+    match Activation::find(config)? {
+        Activation::Listeners(listeners) => server::serve(listeners, config),
+        Activation::Connection(connection, role) => one_shot::answer(connection, &role, config),
+        Activation::Stdout(endpoint) => {
+            warn(config);
+            one_shot::print(&endpoint, config)
         }
     }
 }
 
-fn warn(options: &Options) {
-    if let Some(warning) = options.warning() {
-        journal::complain(&warning);
+fn warn(config: &Config) {
+    if let Some(warning) = config.warning() {
+        complain(&warning);
     }
 }

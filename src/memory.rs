@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::Limits;
 use crate::verdict::{Evidence, Judgement, Verdict};
-use crate::view::Limits;
 
 /// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms after it answers.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
@@ -43,14 +43,14 @@ pub struct Memory {
     limits: Limits,
     /// The newest conclusive verdict, and when its observation began.
     conclusive: Option<(Moment, Verdict)>,
-    /// Whether Patroni granted the endpoint to this node when it last knew who holds the lock.
-    granted: Option<(Moment, bool)>,
+    /// Whether this node held the lock when Patroni last knew who does, and when that was.
+    lock_was_here: Option<(Moment, bool)>,
     missed: Option<Missed>,
     restart: Restart,
     /// The newest answer contradicts what was known. It may be torn, so it is asked once more; until then what was known stands.
     unconfirmed: bool,
     /// Patroni was silent for longer than the last word stands, and has told nothing of the lock since.
-    doubt: bool,
+    must_confirm: bool,
 }
 
 impl Memory {
@@ -59,11 +59,11 @@ impl Memory {
         Memory {
             limits,
             conclusive: None,
-            granted: None,
+            lock_was_here: None,
             missed: None,
             restart: Restart::No,
             unconfirmed: false,
-            doubt: false,
+            must_confirm: false,
         }
     }
 
@@ -74,19 +74,19 @@ impl Memory {
         let mut judgement = self.settle(began, judgement);
         let is_late = self.is_late(now.since(began));
         if is_late || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none() {
-            self.doubt = true;
+            self.must_confirm = true;
         }
-        if let Evidence::Conclusive { granted } = judgement.evidence {
-            let was_in_doubt = self.doubt;
+        if let Evidence::Conclusive { has_lock } = judgement.evidence {
+            let had_to_confirm = self.must_confirm;
             // A late answer is as old as the silence, and garbage tells nothing of the lock.
-            self.doubt = was_in_doubt && (granted.is_none() || is_late);
-            if was_in_doubt && granted == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
+            self.must_confirm = had_to_confirm && (has_lock.is_none() || is_late);
+            if had_to_confirm && has_lock == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
                 // The lock may have gone to another node in the silence and come back just now, and that node's agent says
                 // READY for another max-age.
                 judgement.verdict = Verdict::Fail("patroni: just back from a silence; asked again".into());
             }
             self.conclusive = Some((began, judgement.verdict.clone()));
-            self.granted = granted.map(|granted| (began, granted)).or(self.granted);
+            self.lock_was_here = has_lock.map(|has_lock| (began, has_lock)).or(self.lock_was_here);
         }
         judgement
     }
@@ -126,7 +126,7 @@ impl Memory {
                 return;
             }
         };
-        if matches!(self.granted, Some((_, true))) {
+        if matches!(self.lock_was_here, Some((_, true))) {
             let missed = self.missed.get_or_insert(Missed { latest: began, in_pause, looked, was_free: is_free });
             (missed.latest, missed.in_pause) = (began, in_pause);
             missed.was_free |= is_free;
@@ -135,10 +135,10 @@ impl Memory {
 
     /// Makes an observation conclusive where memory settles what it leaves open.
     fn settle(&mut self, began: Moment, judgement: Judgement) -> Judgement {
-        let was_here = self.granted.map(|(_, granted)| granted);
-        let was_here_just_now = matches!(self.granted, Some((since, true)) if !self.is_late(began.since(since)));
+        let was_here = self.lock_was_here.map(|(_, has_lock)| has_lock);
+        let was_here_just_now = matches!(self.lock_was_here, Some((since, true)) if !self.is_late(began.since(since)));
         let is_second = std::mem::take(&mut self.unconfirmed);
-        let is_granted = match judgement.evidence {
+        let has_lock_now = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
             // Without a look at the store since, it has only failed to renew its lock; one that does not tell may have.
             Evidence::WithoutLockInPause { looked: None } if was_here_just_now && !self.was_free() => None,
@@ -166,13 +166,13 @@ impl Memory {
             _ => None,
         };
         let why = || judgement.verdict.why().to_owned();
-        let verdict = match (is_granted, &judgement.verdict) {
+        let verdict = match (has_lock_now, &judgement.verdict) {
             (None, _) => return judgement,
             (_, Verdict::Fail(_)) => judgement.verdict,
             (Some(true), _) => Verdict::Serve(why()),
             (Some(false), _) => Verdict::StandBy(why()),
         };
-        Judgement { verdict, evidence: Evidence::Conclusive { granted: is_granted } }
+        Judgement { verdict, evidence: Evidence::Conclusive { has_lock: has_lock_now } }
     }
 
     fn was_free(&self) -> bool {
@@ -192,7 +192,7 @@ impl Memory {
         match judgement.evidence {
             Evidence::Conclusive { .. } => None,
             Evidence::Unlocked { .. } => {
-                let was_here = matches!(self.granted, Some((since, true)) if stands(since)) && !self.doubt;
+                let was_here = matches!(self.lock_was_here, Some((since, true)) if stands(since)) && !self.must_confirm;
                 was_here.then(|| Verdict::Serve(judgement.verdict.why().to_owned()))
             }
             evidence => {

@@ -5,7 +5,7 @@
 //! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
 
 use crate::endpoint::{Endpoint, Kind, Version};
-use crate::node::{Body, Node};
+use crate::patroni::body::{Body, Node};
 use crate::patroni::{Failure, Observation};
 
 /// What an observation means for an endpoint, each with the reason in a few words.
@@ -37,7 +37,7 @@ pub enum Evidence {
     Conclusive {
         /// Whether Patroni grants the endpoint to this node as the holder of the lock. None where the lock does not decide,
         /// or the observation does not tell.
-        granted: Option<bool>,
+        has_lock: Option<bool>,
     },
     /// Nothing: Patroni did not answer.
     Silence,
@@ -67,7 +67,7 @@ pub enum Evidence {
 
 impl Verdict {
     /// Held for this reason, if one was given.
-    pub fn held(why: &str) -> Self {
+    pub(crate) fn held(why: &str) -> Self {
         Verdict::Held(if why.is_empty() { "held".into() } else { format!("held: {why}") })
     }
 
@@ -89,8 +89,8 @@ impl Verdict {
 }
 
 impl Judgement {
-    fn conclusive(verdict: Verdict, granted: Option<bool>) -> Self {
-        Judgement { verdict, evidence: Evidence::Conclusive { granted } }
+    fn conclusive(verdict: Verdict, has_lock: Option<bool>) -> Self {
+        Judgement { verdict, evidence: Evidence::Conclusive { has_lock } }
     }
 
     /// Patroni did not answer, for this reason.
@@ -105,7 +105,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let answer = match observation {
         Ok(answer) => answer,
         Err(Failure::NoAnswer(why)) => return Judgement::silence(format!("patroni: {why}")),
-        Err(Failure::NotHttp(why)) => return fail(format!("patroni: {why}")),
+        Err(Failure::NotHttp(what)) => return fail(format!("patroni: {what}")),
     };
     let yes = || Judgement::conclusive(Verdict::Serve(format!("patroni says yes to {endpoint}")), None);
     let is_probe = endpoint.kind() == Kind::Probe;
@@ -130,7 +130,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
     // What this says of the lock. A replica has none. In a pause a 200 may be by the role alone, and a primary goes on at 503;
     // where nobody leads a 503 says nothing of who led before.
-    let granted = if !leads && !endpoint.is_for_one() {
+    let has_lock = if !leads && !endpoint.is_for_one() {
         endpoint.includes_leader().then_some(false)
     } else if node.pause && (leads || is_200) || leads && !is_200 && node.cluster_unlocked {
         None
@@ -146,7 +146,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             match (leads && node.pause, node.cluster_unlocked) {
                 (true, true) => unlocked(verdict),
                 (true, false) => Judgement { verdict, evidence: Evidence::GrantedInPause },
-                (false, _) => Judgement::conclusive(verdict, granted),
+                (false, _) => Judgement::conclusive(verdict, has_lock),
             }
         }
         "running" if leads && nobody_has_it => unlocked(Verdict::StandBy(describe(node) + &circumstances(node))),
@@ -164,19 +164,19 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             }
             Judgement { verdict, evidence: Evidence::WithoutLock }
         }
-        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, answer.status, node)), granted),
+        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, answer.status, node)), has_lock),
         "unknown" => {
             let verdict = Verdict::Fail(format!("postgres: state unknown{}", for_ever(node)));
             let fits = role_fits(endpoint, node);
             let is_elsewhere = !is_200 && !(fits && (nobody_has_it || node.pause));
             match endpoint.is_for_one() {
                 // Patroni itself has made it a replica.
-                true if is_200 && !fits => Judgement::conclusive(verdict, granted),
+                true if is_200 && !fits => Judgement::conclusive(verdict, has_lock),
                 true if is_elsewhere => Judgement { verdict, evidence: Evidence::WithoutLock },
                 _ => Judgement { verdict, evidence: Evidence::StateUnknown },
             }
         }
-        other => Judgement::conclusive(Verdict::Fail(format!("postgres: {other}")), granted),
+        other => Judgement::conclusive(Verdict::Fail(format!("postgres: {other}")), has_lock),
     }
 }
 
@@ -193,7 +193,7 @@ fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
 /// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they
 /// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter. For that alone a version that is
 /// not told is too old.
-pub fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
+pub(crate) fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
     let is_too_old = parse(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
     is_too_old.then_some(version)
@@ -225,7 +225,7 @@ fn role_fits(endpoint: &Endpoint, node: &Node) -> bool {
 }
 
 /// Whether Patroni grants the lock to a node whose Postgres is still in recovery. In a pause it may stay so.
-pub fn is_being_promoted(endpoint: &Endpoint, status: u16, node: &Node) -> bool {
+pub(crate) fn is_being_promoted(endpoint: &Endpoint, status: u16, node: &Node) -> bool {
     endpoint.is_for_one() && status == 200 && node.state == "running" && node.role == "replica" && !node.pause
 }
 
@@ -246,7 +246,7 @@ fn describe(node: &Node) -> String {
 }
 
 /// What an operator should know of the cluster beside it.
-pub fn circumstances(node: &Node) -> String {
+pub(crate) fn circumstances(node: &Node) -> String {
     let all = [
         (node.cluster_unlocked, ", nobody holds the lock"),
         (node.pause, ", paused"),

@@ -7,11 +7,11 @@ use std::fs;
 use std::time::Duration;
 
 use patroni_check::clock::Moment;
+use patroni_check::config::Limits;
 use patroni_check::endpoint::{Endpoint, Version};
 use patroni_check::memory::Memory;
-use patroni_check::patroni::{Patroni, Tls};
+use patroni_check::patroni::{Client, Tls};
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
-use patroni_check::view::Limits;
 
 use lab::standin::{Behaviour, StandIn};
 
@@ -44,7 +44,7 @@ fn recorded() -> Vec<(String, Vec<Section>)> {
 /// What the real client and the rule make of an answer.
 fn judged(section: &Section) -> Judgement {
     let standin = StandIn::new(Behaviour::Send(section.answer.clone()));
-    let patroni = Patroni::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
+    let patroni = Client::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
     let endpoint: Endpoint = section.endpoint.parse().unwrap();
     judge(&endpoint, &patroni.get(&endpoint))
 }

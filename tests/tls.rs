@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use patroni_check::node::Body;
-use patroni_check::patroni::{Failure, Patroni, Tls};
+use patroni_check::patroni::body::Body;
+use patroni_check::patroni::{Client, Tls};
 use rustls::ALL_VERSIONS;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
@@ -51,10 +51,10 @@ fn ask(proxy: &TlsProxy, host: &str, cacert: &str) -> Result<u16, String> {
     let file = directory.path().join("ca.crt");
     fs::write(&file, cacert).unwrap();
     let tls = Tls { cacert: Some(file), ..Tls::default() };
-    let patroni = Patroni::new(proxy.url(host).parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
+    let patroni = Client::new(proxy.url(host).parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
     match patroni.get(&"/primary".parse().unwrap()) {
         Ok(answer) => Ok(answer.status),
-        Err(Failure::NoAnswer(why) | Failure::NotHttp(why)) => Err(why),
+        Err(failure) => Err(failure.to_string()),
     }
 }
 
@@ -184,7 +184,7 @@ fn what_comes_in_is_bounded_by_tls_too() {
     let Issued { certificate, key } = self_signed("localhost", LOCALHOST, authority);
     let proxy = TlsProxy::new(patroni.address, &certificate, &key, ALL_VERSIONS, Duration::ZERO);
     let tls = Tls { insecure: true, ..Tls::default() };
-    let patroni = Patroni::new(proxy.url("localhost").parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
+    let patroni = Client::new(proxy.url("localhost").parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
     let answer = patroni.get(&"/primary".parse().unwrap()).unwrap();
     assert_eq!(answer.body, Body::Unreadable("endless body".into()));
 }
@@ -197,7 +197,7 @@ fn with_insecure_anybody_is() {
         for version in [&TLS12, &TLS13] {
             let proxy = TlsProxy::new(patroni.address, &certificate, &key, &[version], Duration::ZERO);
             let tls = Tls { insecure: true, ..Tls::default() };
-            let patroni = Patroni::new(proxy.url("localhost").parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
+            let patroni = Client::new(proxy.url("localhost").parse().unwrap(), tls, Duration::from_secs(30)).unwrap();
             assert_eq!(patroni.get(&"/primary".parse().unwrap()).unwrap().status, 200);
         }
     }
@@ -207,7 +207,7 @@ fn with_insecure_anybody_is() {
 fn said(cacert: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<(), String> {
     let identity = identity.map(|(cert, key)| (cert.to_owned(), key.to_owned()));
     let tls = Tls { cacert: cacert.map(Path::to_owned), identity, insecure: false };
-    Patroni::new("https://localhost:8008".parse().unwrap(), tls, Duration::from_secs(1)).map(drop)
+    Client::new("https://localhost:8008".parse().unwrap(), tls, Duration::from_secs(1)).map(drop)
 }
 
 #[test]
@@ -247,9 +247,9 @@ fn what_is_wrong_with_which_file_is_said_at_the_start() {
         (&key, "no certificate in it"),
         (&empty, "it is empty"),
         (&missing, "No such file"),
-        (&place.to_owned(), "it is a directory"),
-        (&fifo, "no regular file"),
-        (&PathBuf::from("/dev/zero"), "no regular file"),
+        (&place.to_owned(), "a directory, not a file; a PEM file is expected"),
+        (&fifo, "a FIFO, not a file"),
+        (&PathBuf::from("/dev/zero"), "a device, not a file"),
         (&write("text", "here is no certificate\n"), "no certificate in it (PEM is expected"),
         (&write("half", &half(&issued.certificate)), "its end is missing"),
         (&write("damaged", &damaged(&issued.certificate)), "damaged"),
@@ -265,8 +265,8 @@ fn what_is_wrong_with_which_file_is_said_at_the_start() {
         (&cert, "no private key in it"),
         (&empty, "it is empty"),
         (&missing, "No such file"),
-        (&place.to_owned(), "it is a directory"),
-        (&fifo, "no regular file"),
+        (&place.to_owned(), "a directory, not a file; a PEM file is expected"),
+        (&fifo, "a FIFO, not a file"),
         (&write("encrypted", &pkcs8), "the key is encrypted"),
         (&write("encrypted-legacy", &legacy), "the key is encrypted"),
         (&write("half-key", &half(&issued.key)), "its end is missing"),

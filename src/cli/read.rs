@@ -1,25 +1,22 @@
-//! Reading the command line, the environment, and for a person the service's settings, and what values may be.
+//! Reading the command line, the environment, and for a person the service's settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
-use super::{BadConfiguration, Command, HOLD_FILE, Options};
-use crate::journal::complain;
-use crate::settings::Service;
+use super::meant::CommandLine;
+use super::options::{Options, TypedCommand};
+use crate::config::{BadConfiguration, HOLD_FILE};
+use crate::systemd::journal::complain;
+use crate::systemd::service::Service;
+use crate::text::single_spaced;
 
 /// The environment variables that are ours begin so.
 const PREFIX: &str = "PATRONI_CHECK_";
-
-/// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
-const NAME_LIMIT: usize = 255;
 
 /// No value is longer: a path's length (`PATH_MAX`).
 const VALUE_LIMIT: usize = 4096;
@@ -30,7 +27,7 @@ const LISTEN_LIMIT: usize = 64;
 /// Settings by the names of their environment variables.
 type Settings = BTreeMap<String, String>;
 
-impl Options {
+impl CommandLine {
     /// Reads command line and environment, and where a person wants something of the program, the service's settings: each
     /// counts where the one before says nothing. `--help` and `--version` print and end the program.
     ///
@@ -43,21 +40,38 @@ impl Options {
             let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
             let settings = settings_of(&service, command);
             options = Options::with(&settings).map_err(of_service)?;
-            if !matches!(options.command, Some(Command::HaproxyConfig(_))) {
+            if !matches!(options.command, Some(TypedCommand::HaproxyConfig(_))) {
                 options.has_the_hold_of(&service, &settings)?;
             }
         }
-        if options.cert.is_some() != options.key.is_some() {
+        options.meant()
+    }
+
+    /// Reads a command line alone, without the environment and the service's settings.
+    ///
+    /// # Errors
+    /// Anything that can't be meant.
+    pub fn parse(arguments: &[&str]) -> Result<Self, BadConfiguration> {
+        let line = ["patroni-check"].iter().chain(arguments).map(OsString::from);
+        let matches = parse(Options::command().mut_args(|arg| arg.env(None::<&str>)), line)?;
+        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))?.meant()
+    }
+}
+
+impl Options {
+    fn meant(self) -> Result<CommandLine, BadConfiguration> {
+        if self.cert.is_some() != self.key.is_some() {
             return Err(BadConfiguration("--cert and --key need each other".into()));
         }
-        if options.listen.len() > LISTEN_LIMIT {
+        if self.listen.len() > LISTEN_LIMIT {
             return Err(BadConfiguration(format!("--listen: {LISTEN_LIMIT} ports at most")));
         }
-        options.vocabulary(&options.endpoint)?;
-        if options.also.len() > LISTEN_LIMIT {
+        if self.also.len() > LISTEN_LIMIT {
             return Err(BadConfiguration(format!("--also: {LISTEN_LIMIT} endpoints at most")));
         }
-        Ok(options)
+        let meant = CommandLine::from(self);
+        meant.config.reply_policy(&meant.config.endpoint)?;
+        Ok(meant)
     }
 
     /// What the command line says, where it does not the environment, where that does not either these settings.
@@ -109,9 +123,9 @@ fn variable(arg: &Arg) -> Option<String> {
 }
 
 /// The service's settings: the options in its `ExecStart=`, then its environment. Says which of them are not to be had.
-fn settings_of(service: &Service, command: &Command) -> Settings {
+fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
     let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
-    let is_about_hold = matches!(command, Command::Hold { .. } | Command::Release);
+    let is_about_hold = matches!(command, TypedCommand::Hold { .. } | TypedCommand::Release);
     let line = ["patroni-check"].into_iter().chain(service.arguments.iter().map(String::as_str)).map(OsString::from);
     let own = Options::command().mut_args(|arg| arg.env(None::<&str>));
     match parse(own.disable_help_flag(true).disable_version_flag(true), line) {
@@ -156,39 +170,11 @@ fn parse(command: clap::Command, line: impl Iterator<Item = OsString>) -> Result
     Ok(matches)
 }
 
-/// A duration in a range.
-pub fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
-    let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-    if range.contains(&duration) { Ok(duration) } else { Err(format!("out of range: {least} to {most}")) }
-}
-
-/// systemd's words (systemd.syntax(7)).
-pub fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
-        _ => Err("yes or no is needed".into()),
-    }
-}
-
-/// A file by its whole path, because the service has another working directory than a person.
-pub fn absolute(text: &str) -> Result<PathBuf, String> {
-    let is_file = text.starts_with('/') && !text.ends_with('/');
-    if is_file { Ok(text.into()) } else { Err(format!("a file by its whole path is needed, like {HOLD_FILE}")) }
-}
-
-/// What is said in the name of a socket as well.
-pub fn named<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
-    if text.len() > NAME_LIMIT { Err(format!("too long: {NAME_LIMIT} bytes at most")) } else { text.parse() }
-}
-
 /// The first paragraph of clap's message, without its line breaks.
 fn one_line(error: &clap::Error) -> String {
     let message = error.to_string();
     let paragraph = message.split("\n\n").next().unwrap_or_default();
-    let words: Vec<_> = paragraph.split_whitespace().collect();
-    let line = words.join(" ").trim_start_matches("error: ").to_owned();
+    let line = single_spaced(paragraph).trim_start_matches("error: ").to_owned();
     let refused = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option.as_str(),
         _ => "",

@@ -48,8 +48,8 @@ fn stand_by() -> Verdict {
 fn just_back() -> Verdict {
     Verdict::Fail("patroni: just back from a silence; asked again".into())
 }
-fn conclusive(verdict: Verdict, granted: bool) -> Judgement {
-    Judgement { verdict, evidence: Evidence::Conclusive { granted: Some(granted) } }
+fn conclusive(verdict: Verdict, has_lock: bool) -> Judgement {
+    Judgement { verdict, evidence: Evidence::Conclusive { has_lock: Some(has_lock) } }
 }
 fn holds() -> Judgement {
     conclusive(serve(), true)
@@ -137,10 +137,10 @@ fn without_a_second_answer_what_was_known_stands_for_two_seconds() {
     assert_eq!(story.at(2100, without_lock()), stand_by());
     assert_eq!(story.at(2200, refused()).word(), "fail");
     assert_eq!(story.at(2300, without_lock()), stand_by(), "nothing brings it back");
-    let granted = Judgement { verdict: serve(), evidence: Evidence::GrantedInPause };
+    let has_lock = Judgement { verdict: serve(), evidence: Evidence::GrantedInPause };
     let mut story = Story::new();
     story.at(0, replica());
-    story.at(100, granted);
+    story.at(100, has_lock);
     assert_eq!(story.at(200, refused()).word(), "standby");
 }
 
@@ -222,16 +222,16 @@ fn in_a_paused_cluster_who_had_the_lock_goes_on_and_who_had_it_not_stays_out() {
 
 #[test]
 fn in_a_pause_a_lock_that_was_not_here_is_believed_at_the_second_time() {
-    let granted = || Judgement { verdict: serve(), evidence: Evidence::GrantedInPause };
+    let has_lock = || Judgement { verdict: serve(), evidence: Evidence::GrantedInPause };
     let mut story = Story::new();
-    assert_eq!(story.at(0, granted()), serve(), "nothing is known that it contradicts");
+    assert_eq!(story.at(0, has_lock()), serve(), "nothing is known that it contradicts");
     let mut story = Story::new();
     story.at(0, replica());
     // Torn: the store was lost between the body and the status.
-    story.at(100, granted());
+    story.at(100, has_lock());
     assert!(story.memory.is_unconfirmed());
     assert_eq!(story.at(102, in_pause(serve())), stand_by());
-    assert_eq!(story.confirmed(200, granted()), serve());
+    assert_eq!(story.confirmed(200, has_lock()), serve());
     assert_eq!(story.at(1000, in_pause(serve())), serve());
 }
 
@@ -304,7 +304,7 @@ fn after_a_silence_longer_than_the_grace_one_yes_is_not_enough() {
 #[test]
 fn whatever_tells_of_the_lock_ends_the_doubt_and_reads_know_none() {
     let fail = conclusive(Verdict::Fail("postgres: starting".into()), false);
-    let garbage = Judgement { verdict: refused().verdict, evidence: Evidence::Conclusive { granted: None } };
+    let garbage = Judgement { verdict: refused().verdict, evidence: Evidence::Conclusive { has_lock: None } };
     let mut story = Story::new();
     story.at(0, refused());
     story.at(200, garbage);
@@ -316,7 +316,7 @@ fn whatever_tells_of_the_lock_ends_the_doubt_and_reads_know_none() {
         assert_eq!(story.at(400, holds()), serve(), "the first check after a promotion");
     }
     let reads =
-        Judgement { verdict: Verdict::Serve("replica".into()), evidence: Evidence::Conclusive { granted: None } };
+        Judgement { verdict: Verdict::Serve("replica".into()), evidence: Evidence::Conclusive { has_lock: None } };
     let mut story = Story::new();
     story.at(0, refused());
     assert_eq!(story.at(200, reads.clone()), reads.verdict);

@@ -1,7 +1,6 @@
 //! The files that TLS is spoken with.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::{Verifier, is};
+use crate::file::read_at_most;
 
 /// The authorities of a whole system have some 220 kB.
 const FILE_LIMIT: u64 = 8 << 20;
@@ -70,23 +70,17 @@ fn roots(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
     roots
 }
 
-/// The whole of a file. A pipe is none: it could block, and would be empty when it is read again for the next request.
+/// The whole of a file.
 fn read_file(file: &Path) -> Result<Vec<u8>, String> {
-    let told = |e: io::Error| match e.kind() {
+    let bytes = read_at_most(file, FILE_LIMIT + 1).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => format!(
             "{}: permission denied; for files that only root may read see \
              /usr/share/doc/patroni-check/examples/tls.conf",
             file.display()
         ),
+        io::ErrorKind::Other => format!("{}: {e}; a PEM file is expected", file.display()),
         _ => format!("{}: {e}", file.display()),
-    };
-    let metadata = fs::metadata(file).map_err(told)?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() { "a directory" } else { "no regular file" };
-        return Err(format!("{}: it is {what}; a PEM file is expected", file.display()));
-    }
-    let mut bytes = Vec::new();
-    File::open(file).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes)).map_err(told)?;
+    })?;
     match bytes.len() as u64 {
         0 => Err(format!("{}: it is empty; a PEM file is expected", file.display())),
         length if length > FILE_LIMIT => Err(format!("{}: it is larger than any PEM file", file.display())),

@@ -1,8 +1,8 @@
 //! The rule as a table.
 
 use super::*;
-use crate::node::{About, Tags};
-use crate::patroni::Answer;
+use crate::patroni::body::{PatroniInfo, Tags};
+use crate::patroni::{Answer, NoAnswer};
 
 fn node(state: &str, role: &str) -> Node {
     Node { state: state.into(), role: role.into(), ..Node::default() }
@@ -22,9 +22,9 @@ fn fail(why: &str) -> Verdict {
     Verdict::Fail(why.into())
 }
 
-const LOCK_HERE: Evidence = Evidence::Conclusive { granted: Some(true) };
-const LOCK_ELSEWHERE: Evidence = Evidence::Conclusive { granted: Some(false) };
-const NO_MATTER: Evidence = Evidence::Conclusive { granted: None };
+const LOCK_HERE: Evidence = Evidence::Conclusive { has_lock: Some(true) };
+const LOCK_ELSEWHERE: Evidence = Evidence::Conclusive { has_lock: Some(false) };
+const NO_MATTER: Evidence = Evidence::Conclusive { has_lock: None };
 const UNLOCKED: Evidence = Evidence::Unlocked { paused: false };
 const UNLOCKED_IN_PAUSE: Evidence = Evidence::Unlocked { paused: true };
 
@@ -149,7 +149,7 @@ fn where_nobody_holds_the_lock_what_was_before_may_stand() {
     ];
     for (endpoint, status, state_and_role, about, verdict, evidence) in table {
         let (state, role) = state_and_role.split_once(' ').unwrap();
-        let patroni = About { version: Some("4.1.5".into()), ..About::default() };
+        let patroni = PatroniInfo { version: Some("4.1.5".into()), ..PatroniInfo::default() };
         let node = Node { state: state.into(), role: role.into(), patroni, ..about };
         let got = judged(endpoint, status, Body::Node(node.clone()));
         assert_eq!(got, Judgement { verdict, evidence }, "{endpoint} {status} {node:?}");
@@ -187,7 +187,7 @@ fn an_answer_that_patroni_would_not_send_is_a_failure() {
 #[test]
 fn silence_is_inconclusive_and_garbage_is_not() {
     let primary = "/primary".parse().unwrap();
-    let refused = Failure::NoAnswer("connection refused".into());
+    let refused = Failure::NoAnswer(NoAnswer::ConnectionRefused);
     assert_eq!(judge(&primary, &Err(refused)), Judgement::silence("patroni: connection refused".into()));
     let garbage = Failure::NotHttp("not HTTP".into());
     assert_eq!(judge(&primary, &Err(garbage)), Judgement::conclusive(fail("patroni: not HTTP"), None));
@@ -221,13 +221,13 @@ fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
         ("/replica", None, true),
     ];
     for (endpoint, version, good) in table {
-        let about = About { version: version.map(Into::into), ..About::default() };
+        let about = PatroniInfo { version: version.map(Into::into), ..PatroniInfo::default() };
         let body = Body::Node(Node { patroni: about, ..node("running", "standby_leader") });
         let verdict = judged(endpoint, 200, body).verdict;
         assert_eq!(matches!(verdict, Verdict::Serve(_)), good, "{endpoint} {version:?}: {verdict:?}");
         assert_eq!(matches!(verdict, Verdict::Fail(_)), !good, "{endpoint} {version:?}: {verdict:?}");
     }
-    let about = About { version: Some("3.3.11".into()), ..About::default() };
+    let about = PatroniInfo { version: Some("3.3.11".into()), ..PatroniInfo::default() };
     let body = Body::Node(Node { patroni: about, ..node("running", "replica") });
     assert_eq!(judged("/quorum", 200, body).verdict, fail("patroni 3.3.11 is too old for /quorum: needs 4.0.0"));
 }
@@ -235,7 +235,7 @@ fn an_endpoint_that_fails_open_on_an_older_patroni_needs_the_newer_one() {
 #[test]
 fn a_probe_with_parameters_is_judged_by_its_status_and_the_version_beside_it() {
     let of = |version: &str| {
-        let about = About { version: Some(version.into()), ..About::default() };
+        let about = PatroniInfo { version: Some(version.into()), ..PatroniInfo::default() };
         Body::Node(Node { patroni: about, ..node("running", "replica") })
     };
     let with = "/readiness?lag=1024&mode=write";
@@ -262,7 +262,7 @@ fn a_probe_with_parameters_is_judged_by_its_status_and_the_version_beside_it() {
 #[test]
 fn a_state_that_only_one_version_says_for_ever_names_it() {
     let of = |version: &str| {
-        let about = About { version: Some(version.into()), ..About::default() };
+        let about = PatroniInfo { version: Some(version.into()), ..PatroniInfo::default() };
         judged("/primary", 200, Body::Node(Node { patroni: about, ..node("unknown", "primary") }))
     };
     let named = "postgres: state unknown (a fault of Patroni 3.2.0 if it stays: upgrade or restart Patroni)";
@@ -278,7 +278,7 @@ fn a_state_that_only_one_version_says_for_ever_names_it() {
 fn the_reason_tells_what_the_node_is() {
     let primary = Node { timeline: Some(3), ..node("running", "primary") };
     assert_eq!(judged("/primary", 200, Body::Node(primary)).verdict, serve("primary timeline 3"));
-    let about = || About { version: Some("4.0.6".into()), ..About::default() };
+    let about = || PatroniInfo { version: Some("4.0.6".into()), ..PatroniInfo::default() };
     let primary = Node { patroni: about(), ..node("running", "primary") };
     assert_eq!(judged("/leader", 503, Body::Node(primary)).verdict, stand_by("primary without the leader lock"));
     let streaming = || Node {

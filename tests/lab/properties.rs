@@ -1,7 +1,7 @@
 //! What holds for every input, whatever it is: for the property tests and the fuzz targets.
 
 use patroni_check::endpoint::Endpoint;
-use patroni_check::reply::{OnFailure, Vocabulary, Words};
+use patroni_check::haproxy::reply::{OnFailure, ReplyFormat, ReplyPolicy};
 use patroni_check::verdict::judge;
 use serde_json::Value;
 
@@ -31,22 +31,22 @@ pub fn reply(which: u8, bytes: &[u8]) {
     let endpoint: Endpoint = name.parse().expect("a known endpoint");
     let observation = replay(bytes);
     let verdict = judge(&endpoint, &observation).verdict;
-    let line = |words, on_failure| {
-        let vocabulary = Vocabulary::new(&endpoint, words, None, on_failure).expect("words that go together");
-        vocabulary.reply(&verdict)
+    let line = |format, on_failure| {
+        let policy = ReplyPolicy::new(&endpoint, format, None, on_failure).expect("settings that go together");
+        policy.reply(&verdict).map(|reply| reply.line())
     };
-    let full = line(Words::Full, None).expect("only silent says nothing");
+    let full = line(ReplyFormat::Full, None).expect("only silent says nothing");
     assert!(full.len() <= 128 && full.ends_with('\n'), "{full:?}");
     assert!(full[..full.len() - 1].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{full:?}");
     assert_eq!((full.matches('#').count(), full.contains(['"', ','])), (1, false), "{full:?}");
     let words = full.split(" #").next().expect("a part before the sharp");
     assert!(["READY UP", "MAINT UP", "MAINT DOWN", "READY DOWN"].contains(&words), "{full:?}");
-    let plain = line(Words::Plain, None).expect("only silent says nothing");
+    let plain = line(ReplyFormat::Plain, None).expect("only silent says nothing");
     assert_eq!(plain, if words == "READY UP" { "READY\n" } else { "MAINT\n" });
     if words == "READY UP" {
         assert!(may_serve(name, bytes), "{name}: {full:?} for {:?}", String::from_utf8_lossy(bytes));
     } else {
-        assert_eq!(line(Words::Full, Some(OnFailure::Silent)).is_none(), words.ends_with("DOWN"), "{full:?}");
+        assert_eq!(line(ReplyFormat::Full, Some(OnFailure::Silent)).is_none(), words.ends_with("DOWN"), "{full:?}");
     }
 }
 
@@ -77,15 +77,16 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
 /// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one line; what a check sends
 /// by agent-send is an endpoint by the same rules, or a failure.
 pub fn name(name: &str) {
-    use clap::Parser;
-    use patroni_check::invocation::Purpose;
-    let options = patroni_check::cli::Options::try_parse_from(["patroni-check"]).expect("the defaults");
-    let default = Purpose::Endpoint(options.endpoint().clone());
-    match options.purpose_named(name) {
-        Ok(Purpose::Endpoint(endpoint)) if name.starts_with('/') => assert_eq!(Ok(&endpoint), name.parse().as_ref()),
-        Ok(Purpose::AgentSend) => assert_eq!(name, "agent-send"),
-        Ok(Purpose::Metrics) => assert_eq!(name, "metrics"),
-        Ok(purpose) => assert_eq!(purpose, default),
+    use patroni_check::config::ListenerRole;
+    let config = patroni_check::cli::CommandLine::parse(&[]).expect("the defaults").config;
+    let default = ListenerRole::Endpoint(config.endpoint.clone());
+    match config.role_named(name) {
+        Ok(ListenerRole::Endpoint(endpoint)) if name.starts_with('/') => {
+            assert_eq!(Ok(&endpoint), name.parse().as_ref())
+        }
+        Ok(ListenerRole::AgentSend) => assert_eq!(name, "agent-send"),
+        Ok(ListenerRole::Metrics) => assert_eq!(name, "metrics"),
+        Ok(role) => assert_eq!(role, default),
         Err(complaint) => {
             assert!(name.starts_with('/'), "{name:?}");
             assert!(!complaint.to_string().is_empty());
@@ -93,8 +94,8 @@ pub fn name(name: &str) {
     }
     // Without its end a line may be the beginning of another endpoint.
     let line = name.split_once('\n').map(|(line, _)| line.trim());
-    match (patroni_check::hear::endpoint_in(name.as_bytes(), options.endpoint()), line) {
-        (Ok(endpoint), Some("")) => assert_eq!(&endpoint, options.endpoint()),
+    match (patroni_check::haproxy::agent_send::requested_endpoint(name.as_bytes(), &config.endpoint), line) {
+        (Ok(endpoint), Some("")) => assert_eq!(endpoint, config.endpoint),
         (Ok(endpoint), Some(line)) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
         (Err(verdict), Some(line)) => {
             assert_eq!((verdict.word(), line.parse::<Endpoint>().is_err()), ("fail", true), "{name:?}")

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patroni_check::patroni::{Observation, ask, client};
+use patroni_check::patroni::{Observation, ask, http_agent};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
 /// What comes of an answer of these bytes.
 pub fn replay(bytes: &[u8]) -> Observation {
-    ask(&client(Duration::from_secs(1), None, Replay(bytes.into())), "http://127.0.0.1:8008/")
+    ask(&http_agent(Duration::from_secs(1), None, Replay(bytes.into())), "http://127.0.0.1:8008/")
 }
 
 #[derive(Debug)]

@@ -108,7 +108,7 @@ fn settings_are_read_as_systemd_reads_them(machine: &Machine) {
             .filter(|(name, _)| name.bytes().all(|byte| b"ABexport".contains(&byte)))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let read = patroni_check::settings::assignments(&text, version < 254).unwrap_or_default();
+        let read = patroni_check::systemd::env_file::assignments(&text, version < 254).unwrap_or_default();
         assert_eq!(read, given, "{:?}", String::from_utf8_lossy(&text));
     }
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use patroni_check::clock::Moment;
+use patroni_check::config::Limits;
 use patroni_check::endpoint::Endpoint;
-use patroni_check::node::Body;
+use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use patroni_check::patroni::Answer;
-use patroni_check::reply::{Vocabulary, Words};
+use patroni_check::patroni::body::Body;
+use patroni_check::server::cache::Cache;
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
-use patroni_check::view::{Limits, View};
 
 use super::Ms;
 use super::haproxy::Check;
@@ -78,8 +79,8 @@ pub enum Outcome {
 
 pub struct Agent {
     rule: Rule,
-    view: View<(Asker, Ms)>,
-    words: Vocabulary,
+    cache: Cache<(Asker, Ms)>,
+    policy: ReplyPolicy,
     endpoint: Endpoint,
     start: Moment,
     judged: HashMap<Says, Judgement>,
@@ -98,8 +99,8 @@ impl Agent {
         let endpoint: Endpoint = "/primary".parse().expect("an endpoint");
         Agent {
             rule,
-            view: View::new(Limits { deadline: ms(DEADLINE), max_age: ms(MAX_AGE), grace: ms(grace) }),
-            words: Vocabulary::new(&endpoint, Words::Full, None, None).expect("the defaults"),
+            cache: Cache::new(Limits { deadline: ms(DEADLINE), max_age: ms(MAX_AGE), grace: ms(grace) }),
+            policy: ReplyPolicy::new(&endpoint, ReplyFormat::Full, None, None).expect("the defaults"),
             endpoint,
             start: Moment::default(),
             judged: HashMap::new(),
@@ -119,13 +120,13 @@ impl Agent {
 
     pub fn arrive(&mut self, now: Ms, asker: Asker) -> Option<Reply> {
         let at = self.instant(now);
-        let (check, verdict) = self.view.arrive(at, (asker, now))?;
+        let (check, verdict) = self.cache.look_up_or_wait(at, (asker, now))?;
         Some(self.reply(check, &verdict))
     }
 
     /// Whether a request begins now.
     pub fn begins_to_ask(&mut self, now: Ms) -> bool {
-        self.view.begin_fetch(self.instant(now))
+        self.cache.begin_fetch(self.instant(now))
     }
 
     /// The request has ended.
@@ -135,18 +136,18 @@ impl Agent {
             Outcome::Nothing => Judgement::silence("patroni: connection refused".into()),
         };
         let judgement = self.break_rule(outcome, judgement);
-        let answered = self.view.observed(self.instant(now), judgement);
+        let answered = self.cache.fetch_completed(self.instant(now), judgement);
         answered.into_iter().map(|(check, verdict)| self.reply(check, &verdict)).collect()
     }
 
     pub fn overdue(&mut self, now: Ms) -> Vec<Reply> {
-        let answered = self.view.overdue(self.instant(now));
+        let answered = self.cache.take_expired(self.instant(now));
         answered.into_iter().map(|(check, verdict)| self.reply(check, &verdict)).collect()
     }
 
     fn reply(&mut self, (to, arrived): (Asker, Ms), verdict: &Verdict) -> Reply {
         self.doubt |= verdict.word() == "fail" && verdict.why().starts_with("patroni: ");
-        let line = self.words.reply(verdict).expect("only silent says nothing");
+        let line = self.policy.reply(verdict).expect("only silent says nothing").line();
         Reply { to, line, arrived }
     }
 
@@ -165,7 +166,7 @@ impl Agent {
     fn break_rule(&mut self, outcome: &Outcome, judgement: Judgement) -> Judgement {
         let Outcome::Said(says) = outcome else { return judgement };
         let with = |evidence| Judgement { evidence, verdict: judgement.verdict.clone() };
-        let granted = Evidence::Conclusive { granted: Some(true) };
+        let granted = Evidence::Conclusive { has_lock: Some(true) };
         let is_serve = matches!(judgement.verdict, Verdict::Serve(_));
         match (self.rule, judgement.evidence) {
             (Rule::Before, Evidence::Unlocked { .. }) if is_serve => with(granted),
@@ -188,7 +189,7 @@ impl Agent {
             ) if says.status == 503 => with(Evidence::StateUnknown),
             (Rule::Torn, Evidence::GrantedInPause) => with(granted),
             (Rule::Torn, Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }) => {
-                with(Evidence::Conclusive { granted: Some(false) })
+                with(Evidence::Conclusive { has_lock: Some(false) })
             }
             (Rule::PausedByRole, Evidence::Unlocked { paused: true }) if is_serve => with(granted),
             (Rule::Before | Rule::LongDoubt, Evidence::Conclusive { .. }) if is_serve && self.doubt => {

@@ -1,0 +1,85 @@
+//! What is meant by what was typed.
+
+use super::options::{Explain, HaproxyConfig, Options, TypedCommand};
+use crate::config::{Config, Limits};
+use crate::endpoint::Endpoint;
+use crate::haproxy::config_text::Choices;
+use crate::patroni::Tls;
+
+/// What is meant by a command line, its environment and, for a person, the service's settings.
+#[derive(Debug)]
+pub struct CommandLine {
+    /// The settings.
+    pub config: Config,
+    /// What to do instead of answering checks.
+    pub command: Option<Command>,
+}
+
+/// What to do instead of answering checks.
+#[derive(Debug)]
+pub enum Command {
+    /// Show what this node answers.
+    Explain {
+        /// On these endpoints, or on all.
+        endpoints: Vec<Endpoint>,
+        /// For programs.
+        json: bool,
+    },
+    /// Write a configuration of HAProxy.
+    HaproxyConfig(Box<Choices>),
+    /// Begin a hold.
+    Hold {
+        /// Why.
+        reason: String,
+    },
+    /// End it.
+    Release,
+}
+
+impl From<Options> for CommandLine {
+    fn from(options: Options) -> Self {
+        let default = options.endpoint.clone();
+        let listen = options.listen.into_iter().map(|listen| (listen.address, listen.role_or(&default))).collect();
+        let config = Config {
+            patroni: options.patroni,
+            tls: Tls { cacert: options.cacert, identity: options.cert.zip(options.key), insecure: options.insecure },
+            endpoint: options.endpoint,
+            also: options.also,
+            listen,
+            format: options.words,
+            on_standby: options.on_standby,
+            on_failure: options.on_failure,
+            limits: Limits { deadline: options.deadline, max_age: options.max_age, grace: options.grace },
+            hold_file: options.hold_file,
+        };
+        CommandLine { config, command: options.command.map(Command::from) }
+    }
+}
+
+impl From<TypedCommand> for Command {
+    fn from(typed: TypedCommand) -> Self {
+        match typed {
+            TypedCommand::Explain(Explain { endpoints, json }) => Command::Explain { endpoints, json },
+            TypedCommand::HaproxyConfig(typed) => Command::HaproxyConfig(Box::new((*typed).into())),
+            TypedCommand::Hold { reason } => Command::Hold { reason: reason.join(" ") },
+            TypedCommand::Release => Command::Release,
+        }
+    }
+}
+
+impl From<HaproxyConfig> for Choices {
+    fn from(typed: HaproxyConfig) -> Self {
+        Choices {
+            section: typed.section,
+            name: typed.name,
+            read_write: typed.read_write.0,
+            read_only: typed.read_only.0,
+            agent_port: typed.agent_port,
+            replica_port: typed.replica_port,
+            stats: typed.stats.0,
+            stats_socket: typed.stats_socket.0.map(|path| path.0),
+            maxconn: typed.maxconn,
+            resolvers: typed.resolvers,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Values of options: what each may be, and what is said of one that may not.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::config::{HOLD_FILE, ListenerRole};
+use crate::endpoint::Endpoint;
+use crate::haproxy::syntax::socket_path;
+
+/// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
+const NAME_LIMIT: usize = 255;
+
+/// A socket to bind, and its role where that is not the default endpoint's.
+#[derive(Debug, Clone)]
+pub(super) struct Listen {
+    pub(super) address: SocketAddr,
+    role: Option<ListenerRole>,
+}
+
+impl Listen {
+    pub(super) fn role_or(self, default: &Endpoint) -> ListenerRole {
+        self.role.unwrap_or_else(|| ListenerRole::Endpoint(default.clone()))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, role) = match text.split_once('=') {
+            Some((address, role)) => (address, Some(named(role)?)),
+            None => (text, None),
+        };
+        let address =
+            address.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:5555 or [::]:5555")?;
+        Ok(Listen { address, role })
+    }
+}
+
+/// A value, or the word `none`.
+#[derive(Debug, Clone)]
+pub(super) struct OrNone<T>(pub(super) Option<T>);
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "none" { Ok(OrNone(None)) } else { text.parse().map(|value| OrNone(Some(value))) }
+    }
+}
+
+/// The path of HAProxy's admin socket.
+#[derive(Debug, Clone)]
+pub(super) struct SocketPath(pub(super) String);
+
+impl FromStr for SocketPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        socket_path(text).map(SocketPath)
+    }
+}
+
+/// One of these, by its name.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
+    named: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    let names = PossibleValuesParser::new(named.iter().map(|(name, _)| *name));
+    names.try_map(move |given| {
+        let found = named.iter().find(|(name, _)| *name == given);
+        found.map(|(_, value)| *value).ok_or("an unknown value")
+    })
+}
+
+/// A duration in a range.
+pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+    if range.contains(&duration) { Ok(duration) } else { Err(format!("out of range: {least} to {most}")) }
+}
+
+/// systemd's words (systemd.syntax(7)).
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
+        _ => Err("yes or no is needed".into()),
+    }
+}
+
+/// A file by its whole path, because the service has another working directory than a person.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    let is_file = text.starts_with('/') && !text.ends_with('/');
+    if is_file { Ok(text.into()) } else { Err(format!("a file by its whole path is needed, like {HOLD_FILE}")) }
+}
+
+/// What is said in the name of a socket as well.
+pub(super) fn named<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    if text.len() > NAME_LIMIT { Err(format!("too long: {NAME_LIMIT} bytes at most")) } else { text.parse() }
+}

@@ -1,0 +1,125 @@
+//! What there is to say of this node.
+
+use std::error::Error;
+
+use super::requests::{Lag, Requests};
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::haproxy::reply::{Reply, ReplyFormat};
+use crate::patroni::body::{Body, Node};
+use crate::patroni::{Client, Observation};
+use crate::systemd::socket_units::{SocketUnit, socket_units};
+use crate::verdict::{Verdict, circumstances, is_being_promoted, judge, too_old};
+
+/// Why the service may say something else.
+const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service goes by who held it last: for \
+    --grace, in a paused cluster for as long as this lasts. explain remembers nothing; systemctl status patroni-check shows \
+    what the service says.";
+
+/// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return Codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Health {
+    Ok,
+    Warning,
+    Critical,
+}
+
+/// What there is to say of an endpoint.
+pub(super) struct Row {
+    pub(super) endpoint: Endpoint,
+    pub(super) status: Option<u16>,
+    pub(super) verdict: Verdict,
+    pub(super) is_being_promoted: bool,
+    pub(super) full: Option<Reply>,
+    pub(super) plain: Option<Reply>,
+    pub(super) why: String,
+}
+
+pub(super) struct Explanation {
+    pub(super) client: Client,
+    pub(super) health: Health,
+    pub(super) summary: String,
+    pub(super) node: Option<Node>,
+    pub(super) lag: Option<Lag>,
+    pub(super) rows: Vec<Row>,
+    pub(super) hints: Vec<String>,
+    pub(super) sockets: Vec<SocketUnit>,
+}
+
+impl Explanation {
+    pub(super) fn new(config: &Config, named: &[Endpoint]) -> Result<Self, Box<dyn Error>> {
+        let client = config.client()?;
+        let health: Endpoint = "/health".parse()?;
+        let mut requests = Requests::to(&client);
+        let first = requests.observe(&health);
+        let endpoints = if named.is_empty() { Endpoint::all().collect() } else { named.to_vec() };
+        let mut rows = Vec::new();
+        for endpoint in endpoints {
+            let observation = if first.is_err() { first.clone() } else { requests.observe(&endpoint) };
+            rows.push(Row::new(config, endpoint, &observation)?);
+        }
+        let node = match &first {
+            Ok(answer) => match &answer.body {
+                Body::Node(node) => Some(node.clone()),
+                _ => None,
+            },
+            Err(_) => None,
+        };
+        let node_verdict = judge(&health, &first).verdict;
+        let (health, summary) = sum_up(config, &node_verdict, node.as_ref(), &rows, !named.is_empty());
+        let lag = node.as_ref().and_then(|node| requests.lag(node));
+        let mut hints = requests.hints(first.as_ref().err());
+        if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
+            hints.push(UNLOCKED.into());
+        }
+        let sockets = socket_units(config).unwrap_or_else(|why| {
+            hints.push(why);
+            Vec::new()
+        });
+        Ok(Explanation { client, health, summary, node, lag, rows, hints, sockets })
+    }
+}
+
+impl Row {
+    fn new(config: &Config, endpoint: Endpoint, observation: &Observation) -> Result<Self, Box<dyn Error>> {
+        let status = observation.as_ref().ok().map(|answer| answer.status);
+        let is_being_promoted = observation.as_ref().is_ok_and(
+            |answer| matches!(&answer.body, Body::Node(node) if is_being_promoted(&endpoint, answer.status, node)),
+        );
+        let judged = judge(&endpoint, observation).verdict;
+        let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
+        let verdict = config.hold().over(judged);
+        let is_held = matches!(verdict, Verdict::Held(_));
+        let why = if vetoed && !is_held { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
+        let full = config.reply_policy_in(ReplyFormat::Full, &endpoint)?.reply(&verdict);
+        // Options that plain words refuse are no reason not to show the full ones.
+        let plain = config.reply_policy_in(ReplyFormat::Plain, &endpoint).ok();
+        let plain = plain.and_then(|policy| policy.reply(&verdict));
+        Ok(Row { endpoint, status, verdict, is_being_promoted, full, plain, why })
+    }
+}
+
+/// The first line: the node in a few words.
+fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row], named: bool) -> (Health, String) {
+    if let (Verdict::Fail(why), _) | (Verdict::StandBy(why) | Verdict::Held(why), None) = (verdict, node) {
+        return (Health::Critical, why.clone() + &node.map_or_else(String::new, circumstances));
+    }
+    let node_says = node.map_or_else(String::new, |node| {
+        let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
+        format!("{} {}{timeline}{}", node.role.replace('_', " "), node.state, circumstances(node))
+    });
+    let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.endpoint, node).is_some());
+    let failed: Vec<&Row> = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).collect();
+    match failed.iter().find(|row| named || !is_too_old(row)) {
+        Some(row) if named => (Health::Critical, format!("{}: {}", row.endpoint, row.why)),
+        Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
+        None => match config.hold().over(verdict.clone()) {
+            Verdict::Held(why) => (Health::Warning, format!("{node_says}, {why}")),
+            _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
+            _ => match rows.iter().find(|row| row.is_being_promoted) {
+                Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
+                None => (Health::Ok, node_says),
+            },
+        },
+    }
+}

@@ -1,0 +1,71 @@
+//! The explanation for programs.
+
+use serde_json::{Value, json};
+
+use super::explanation::Explanation;
+use super::requests::Lag;
+use crate::haproxy::reply::Reply;
+
+/// The explanation as JSON, over several lines.
+pub(super) fn text(explanation: &Explanation) -> String {
+    ascii(&format!("{:#}", json(explanation)))
+}
+
+fn json(explanation: &Explanation) -> Value {
+    let node = explanation.node.as_ref().map(|node| {
+        json!({
+            "role": node.role,
+            "state": node.state,
+            "timeline": node.timeline,
+            "replication_state": node.replication_state,
+            "paused": node.pause,
+            "nobody_holds_the_lock": node.cluster_unlocked,
+            "failsafe": node.failsafe_mode_is_active,
+            "version": node.patroni.version,
+            "lag": explanation.lag.as_ref().map(|lag| match lag {
+                Lag::Bytes(bytes) => json!(bytes),
+                Lag::Unknown => json!("unknown"),
+            }),
+        })
+    });
+    let rows = explanation.rows.iter().map(|row| {
+        json!({
+            "endpoint": row.endpoint.to_string(),
+            "status": row.status,
+            "verdict": row.verdict.word(),
+            "why": row.why,
+            "full": row.full.as_ref().map(Reply::to_string),
+            "plain": row.plain.as_ref().map(Reply::to_string),
+        })
+    });
+    let sockets = explanation.sockets.iter().map(|socket| {
+        json!({
+            "unit": socket.unit,
+            "state": socket.state,
+            "listen": socket.listen,
+            "answers_for": socket.role,
+            "accept": socket.accept,
+        })
+    });
+    json!({
+        "health": format!("{:?}", explanation.health).to_lowercase(),
+        "summary": explanation.summary,
+        "patroni": explanation.client.base().to_string(),
+        "node": node,
+        "endpoints": rows.collect::<Vec<_>>(),
+        "hints": explanation.hints,
+        "sockets": sockets.collect::<Vec<_>>(),
+    })
+}
+
+/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have more than ASCII in them.
+fn ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match c {
+            '\n' | ' '..='~' => text.push(c),
+            c => c.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
+        }
+        text
+    })
+}

@@ -1,0 +1,103 @@
+//! The explanation for people: a line like a monitoring check's, and tables.
+
+use super::explanation::{Explanation, Health, Row};
+use super::requests::Lag;
+use crate::haproxy::reply::Reply;
+use crate::text::printable;
+use crate::verdict::Verdict;
+
+/// Lines are not longer than this.
+const WIDTH: usize = 80;
+
+/// The explanation as text, with colours if wanted.
+pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
+    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+    let (word, code) = match explanation.health {
+        Health::Ok => ("OK", "32"),
+        Health::Warning => ("WARNING", "33"),
+        Health::Critical => ("CRITICAL", "31"),
+    };
+    let mut text = format!("{}: {}\n", paint(code, word), printable(&explanation.summary));
+    let asked = match explanation.node.as_ref().and_then(|node| node.patroni.version.as_ref()) {
+        Some(version) => format!("Patroni {version} at {}", explanation.client.base()),
+        None => format!("Patroni at {}", explanation.client.base()),
+    };
+    let lag = match &explanation.lag {
+        Some(Lag::Bytes(bytes)) => format!("; {bytes} bytes behind the leader"),
+        Some(Lag::Unknown) => "; lag unknown".to_owned(),
+        None => String::new(),
+    };
+    text += &format!("{}\n\n", printable(&(asked + &lag)));
+    let mut table = vec![["ENDPOINT", "HTTP", "VERDICT", "HAPROXY", "PLAIN", "WHY"].map(str::to_owned)];
+    table.extend(explanation.rows.iter().map(cells));
+    for (index, line) in aligned(&table).iter().enumerate() {
+        let verdict = index.checked_sub(1).map(|row| &explanation.rows[row].verdict);
+        let code = match verdict {
+            None => "1",
+            Some(Verdict::Serve(_)) => "32",
+            Some(Verdict::StandBy(_)) => "0",
+            Some(Verdict::Fail(_)) => "31",
+            Some(Verdict::Held(_)) => "33",
+        };
+        text += &format!("{}\n", paint(code, line));
+    }
+    for hint in &explanation.hints {
+        text += &format!("\n{}\n", textwrap::fill(&printable(hint), WIDTH));
+    }
+    if !explanation.sockets.is_empty() {
+        let mut table = vec![["SOCKET", "STATE", "PORT", "ANSWERS FOR", ""].map(str::to_owned)];
+        table.extend(explanation.sockets.iter().map(|socket| {
+            let accept = if socket.accept { "Accept=yes" } else { "" };
+            [&socket.unit, &socket.state, &socket.listen, &socket.role, accept].map(Into::into)
+        }));
+        text += "\n";
+        for line in aligned(&table) {
+            text += &format!("{line}\n");
+        }
+    }
+    text
+}
+
+fn cells(row: &Row) -> [String; 6] {
+    let words = |reply: &Option<Reply>| reply.as_ref().map_or("(nothing)", Reply::words).to_owned();
+    [
+        row.endpoint.to_string(),
+        row.status.map_or("-".to_owned(), |status| status.to_string()),
+        row.verdict.word().to_owned(),
+        words(&row.full),
+        words(&row.plain),
+        row.why.clone(),
+    ]
+}
+
+/// Columns as wide as their widest cell, with the last one wrapped.
+fn aligned<const N: usize>(table: &[[String; N]]) -> Vec<String> {
+    let table: Vec<_> = table.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    let lines = table.iter().map(|row| {
+        let cells = row.iter().zip(widths).take(N - 1);
+        let start = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
+        let indent = " ".repeat(start.chars().count());
+        let options = textwrap::Options::new(WIDTH).word_splitter(textwrap::WordSplitter::NoHyphenation);
+        let options = options.initial_indent(&start).subsequent_indent(&indent);
+        textwrap::fill(&row[N - 1], options).trim_end().to_owned()
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_the_last_one_is_wrapped() {
+        let long = "why ".repeat(30);
+        let table = [["A", "BB", "C"], ["aaa", "b", long.trim()]].map(|row| row.map(str::to_owned));
+        let lines = aligned(&table);
+        assert_eq!(lines[0], "A    BB  C");
+        assert!(lines[1].starts_with("aaa  b   why why"));
+        assert!(lines[1].lines().all(|line| line.len() <= WIDTH), "{}", lines[1]);
+        assert!(lines[1].lines().nth(1).unwrap().starts_with("         why"));
+    }
+}

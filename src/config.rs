@@ -1,0 +1,154 @@
+//! The settings as they are meant: plain data, checked, whichever way they were given.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat, ReplyPolicy};
+use crate::hold::Hold;
+use crate::patroni::{BaseUrl, Client, Tls};
+
+/// Where a hold is, unless the settings say otherwise.
+pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
+
+/// What a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// Checks of one endpoint.
+    Endpoint(Endpoint),
+    /// Checks that name their endpoint themselves (HAProxy's `agent-send`).
+    AgentSend,
+    /// Prometheus.
+    Metrics,
+}
+
+impl FromStr for ListenerRole {
+    type Err = String;
+
+    /// Reads a socket's name, or what stands behind the `=` of `--listen`.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what is known.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "agent-send" => Ok(ListenerRole::AgentSend),
+            "metrics" => Ok(ListenerRole::Metrics),
+            endpoint => Ok(ListenerRole::Endpoint(endpoint.parse()?)),
+        }
+    }
+}
+
+impl fmt::Display for ListenerRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenerRole::Endpoint(endpoint) => endpoint.fmt(f),
+            ListenerRole::AgentSend => f.write_str("agent-send"),
+            ListenerRole::Metrics => f.write_str("metrics"),
+        }
+    }
+}
+
+/// How long things may take and last.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A check is answered within this.
+    pub deadline: Duration,
+    /// An observation answers checks that arrive up to this long after it began.
+    pub max_age: Duration,
+    /// While observations are inconclusive, the last conclusive verdict stands until its observation is this old.
+    pub grace: Duration,
+}
+
+/// Wrong usage or configuration: one line for the operator, which says what is wrong and what would be right. Exit status 2.
+#[derive(Debug)]
+pub struct BadConfiguration(pub String);
+
+impl fmt::Display for BadConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadConfiguration {}
+
+/// All settings. `docs/guide.md` explains each from the operator's side.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where Patroni's REST API is.
+    pub patroni: BaseUrl,
+    /// How TLS is spoken with it, where it is https.
+    pub tls: Tls,
+    /// The endpoint of sockets whose name does not say one.
+    pub endpoint: Endpoint,
+    /// Further endpoints that a check may name by agent-send.
+    pub also: Vec<Endpoint>,
+    /// The sockets to bind ourselves.
+    pub listen: Vec<(SocketAddr, ListenerRole)>,
+    /// How replies are written.
+    pub format: ReplyFormat,
+    /// What a healthy node says that is not meant; the default without it.
+    pub on_standby: Option<OnStandby>,
+    /// What a broken node says; the endpoint's default without it.
+    pub on_failure: Option<OnFailure>,
+    /// How long things may take and last.
+    pub limits: Limits,
+    /// Where the file of a hold is.
+    pub hold_file: PathBuf,
+}
+
+impl Config {
+    /// What the operator should know of these settings, although they can be meant.
+    pub fn warning(&self) -> Option<String> {
+        let who = &self.patroni;
+        self.tls.insecure.then(|| format!("--insecure: whoever answers at {who} is taken for Patroni"))
+    }
+
+    /// The endpoints that a check may name by agent-send, beside those of the sockets.
+    pub fn listed_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.endpoint).chain(&self.also)
+    }
+
+    /// The role of a socket of this name: the default endpoint's, unless the name is one that means something.
+    ///
+    /// # Errors
+    /// A name that begins with `/` and is no known endpoint.
+    pub fn role_named(&self, name: &str) -> Result<ListenerRole, BadConfiguration> {
+        match name.parse::<ListenerRole>() {
+            Err(e) if name.starts_with('/') => Err(BadConfiguration(format!("FileDescriptorName={name}: {e}"))),
+            Err(_) => Ok(ListenerRole::Endpoint(self.endpoint.clone())),
+            Ok(role) => Ok(role),
+        }
+    }
+
+    /// A client of Patroni's REST API.
+    ///
+    /// # Errors
+    /// A certificate file that can't be used.
+    pub fn client(&self) -> Result<Client, BadConfiguration> {
+        Client::new(self.patroni.clone(), self.tls.clone(), self.limits.deadline).map_err(BadConfiguration)
+    }
+
+    /// How verdicts on an endpoint are replied.
+    ///
+    /// # Errors
+    /// Settings that do not go together.
+    pub fn reply_policy(&self, endpoint: &Endpoint) -> Result<ReplyPolicy, BadConfiguration> {
+        self.reply_policy_in(self.format, endpoint)
+    }
+
+    /// The same in another format than that of the settings.
+    ///
+    /// # Errors
+    /// Settings that do not go together.
+    pub fn reply_policy_in(&self, format: ReplyFormat, endpoint: &Endpoint) -> Result<ReplyPolicy, BadConfiguration> {
+        ReplyPolicy::new(endpoint, format, self.on_standby, self.on_failure).map_err(BadConfiguration)
+    }
+
+    /// The hold that keeps the node back, if there is one.
+    pub fn hold(&self) -> Hold {
+        Hold::new(self.hold_file.clone())
+    }
+}

@@ -1,0 +1,171 @@
+//! A configuration of HAProxy for a cluster, commented, ready to run.
+//!
+//! Each line was tried: tests/haproxy.rs and tests/machines run what is made here, `make faults` measures it.
+
+use super::servers::servers;
+use super::syntax::Bind;
+use crate::patroni::body::Cluster;
+use crate::text::printable;
+
+/// What the configuration is to have.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// The backends alone, without global, defaults and the stats page.
+    pub section: bool,
+    /// Backends' names begin with it.
+    pub name: String,
+    /// Where clients connect that write; no such backend without it.
+    pub read_write: Option<Bind>,
+    /// Where clients connect that read; no such backend without it.
+    pub read_only: Option<Bind>,
+    /// The port of patroni-check.socket on the hosts.
+    pub agent_port: u16,
+    /// The port of patroni-check-replica.socket on the hosts.
+    pub replica_port: u16,
+    /// Where the stats page is.
+    pub stats: Option<Bind>,
+    /// The path of HAProxy's admin socket.
+    pub stats_socket: Option<String>,
+    /// Connections that a server takes.
+    pub maxconn: u32,
+    /// The name of a resolvers section, by which servers' names are looked up again.
+    pub resolvers: Option<String>,
+}
+
+impl Choices {
+    /// Whether they go together: HAProxy itself would start, and serve clients at random.
+    ///
+    /// # Errors
+    /// Those that do not, by the names of the options.
+    pub fn check(&self) -> Result<(), String> {
+        let stats = self.stats.as_ref().filter(|_| !self.section);
+        let binds =
+            [("--read-write", self.read_write.as_ref()), ("--read-only", self.read_only.as_ref()), ("--stats", stats)];
+        let binds: Vec<_> = binds.into_iter().filter_map(|(option, bind)| Some((option, bind?))).collect();
+        for (index, (one, bind)) in binds.iter().enumerate() {
+            for (other, other_bind) in &binds[index + 1..] {
+                if bind.is_same_port(other_bind) {
+                    return Err(format!("{one} {bind} and {other} {other_bind} are the same port"));
+                }
+            }
+        }
+        match (&self.read_write, &self.read_only) {
+            (None, None) => Err("--read-write none and --read-only none leave no backend".into()),
+            (Some(_), Some(_)) if self.agent_port == self.replica_port => Err(format!(
+                "--agent-port and --replica-port are both {}: reads would go to the primary alone",
+                self.agent_port
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The configuration as text.
+///
+/// # Errors
+/// A cluster without a member that HAProxy could reach.
+pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, String> {
+    let mut text = String::new();
+    if !choices.section {
+        text += &format!("# For {}, by patroni-check {}.\n", describe(cluster), env!("CARGO_PKG_VERSION"));
+        let socket = choices.stats_socket.as_ref().map_or_else(String::new, |path| STATS_SOCKET.replace("PATH", path));
+        text += &HEAD.replace("SOCKET", &socket);
+        if let Some(name) = &choices.resolvers {
+            text += &format!("\n# The name servers of /etc/resolv.conf.\nresolvers {name}\n    parse-resolv-conf\n");
+        }
+        text += "\n";
+    }
+    let servers = servers(cluster)?.concat();
+    if let Some(bind) = &choices.read_write {
+        text += "# Writes. The primary is UP, replicas are in MAINT, and DOWN means trouble.\n";
+        text += &listen(choices, "read_write", bind, choices.agent_port);
+        text += &servers;
+    }
+    if let Some(bind) = &choices.read_only {
+        text +=
+            "\n# Reads. Replicas are UP, the primary is in MAINT. Needs patroni-check-replica.socket on the hosts.\n";
+        text += &listen(choices, "read_only", bind, choices.replica_port);
+        text += &servers;
+    }
+    if let Some(bind) = choices.stats.as_ref().filter(|_| !choices.section) {
+        text += &format!("\n{}", STATS.replace("BIND", &bind.to_string()));
+    }
+    Ok(text)
+}
+
+const HEAD: &str = "# haproxy -c -f FILE checks it; systemctl reload haproxy puts it in force.
+global
+    log /dev/log local0
+    user haproxy
+    group haproxy
+SOCKET    # The first checks of all servers come at once and not spread over their interval: the primary is found sooner.
+    max-spread-checks 50
+
+defaults
+    log global
+    mode tcp
+    option tcplog
+    # Clients and servers that vanished are noticed.
+    option clitcpka
+    option srvtcpka
+    timeout connect 2s
+    # PostgreSQL sessions may be idle for long.
+    timeout client 24h
+    timeout server 24h
+    timeout queue 10s
+";
+
+const STATS_SOCKET: &str =
+    "    # HAProxy does not start where its directory is not there: Debian's package makes /run/haproxy, RHEL's
+    # /var/lib/haproxy, a container's image neither (--stats-socket).
+    stats socket PATH mode 660 level admin
+";
+
+const STATS: &str = "# Who is UP, MAINT or DOWN: a page for people, and with ;csv behind its address for programs.
+listen stats
+    bind BIND
+    mode http
+    option httplog
+    timeout client 10s
+    timeout server 10s
+    stats enable
+    stats uri /
+    stats refresh 2s
+";
+
+fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String {
+    let resolvers = choices.resolvers.as_ref().map_or_else(String::new, |name| {
+        format!(
+            "    # A name that has no address yet, or another one now, is looked up again.\n    \
+             default-server resolvers {name} init-addr last,libc,none\n"
+        )
+    });
+    let mut text = format!(
+        "listen {name}_{view}
+    bind {bind}
+    mode tcp
+    # A connection that is refused is refused, and not held for a second and tried at the same server once more.
+    retries 0
+    # Only what the agent can't tell: is it there? What it says is read in the agent check.
+    option tcp-check
+    tcp-check expect rstring ^(READY|MAINT|DRAIN)
+    # disabled: at a start of HAProxy no server takes a client before its agent has said READY.
+    default-server disabled check port {agent_port} inter 1s fall 3 rise 1
+    default-server agent-check agent-port {agent_port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
+{resolvers}",
+        name = choices.name,
+        maxconn = choices.maxconn,
+    );
+    if view == "read_only" {
+        text = text.replacen("    mode tcp\n", "    mode tcp\n    balance leastconn\n", 1);
+    }
+    text
+}
+
+fn describe(cluster: &Cluster) -> String {
+    let named = |scope: &String| format!("the Patroni cluster {}", printable(scope));
+    cluster.scope.as_ref().map_or("a Patroni cluster".into(), named)
+}
+
+#[cfg(test)]
+mod tests;

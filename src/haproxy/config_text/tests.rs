@@ -1,0 +1,161 @@
+//! What is printed, and what is refused.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::cli::{Command, CommandLine};
+
+/// As an operator gives them.
+fn choices(arguments: &[&str]) -> Result<Choices, String> {
+    let line = CommandLine::parse(&[&["haproxy-config"], arguments].concat()).map_err(|e| e.to_string())?;
+    let Some(Command::HaproxyConfig(choices)) = line.command else { panic!("{line:?}") };
+    Ok(*choices)
+}
+
+fn config(members: &str, arguments: &[&str]) -> Result<String, String> {
+    let cluster = Cluster::read(format!(r#"{{"scope":"demo\nglobal","members":[{members}]}}"#).as_bytes()).unwrap();
+    config_text(&cluster, &choices(arguments).unwrap())
+}
+
+const DB2: &str = r#"{"name":"db2","role":"replica","state":"streaming","host":"192.0.2.2","port":5432,"lag":0}"#;
+const DB1: &str = r#"{"name":"db1","role":"leader","state":"running","host":"192.0.2.1","port":5432}"#;
+
+#[test]
+fn the_readme_has_the_lines_that_are_printed() {
+    let text = config(&format!("{DB2},{DB1}"), &["--section", "--read-only", "none"]).unwrap();
+    let lines = text.split_once('\n').unwrap().1;
+    assert!(include_str!("../../../README.md").contains(lines), "{lines}");
+}
+
+#[test]
+fn what_is_asked_for_is_there() {
+    let text = config(DB1, &[]).unwrap();
+    assert!(text.starts_with("# For the Patroni cluster demo global, by"));
+    assert!(text.contains("\nglobal\n") && text.contains("\nlisten stats\n") && text.contains("agent-port 5556"));
+    let text = config(DB1, &["--name", "pg", "--agent-port", "1", "--read-write", "[::1]:7", "--resolvers", "dns"]);
+    let text = text.unwrap();
+    for line in ["listen pg_read_write", "bind [::1]:7", "agent-port 1 ", "\nresolvers dns\n", "server resolvers dns "]
+    {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    let text = config(DB1, &["--section", "--read-write", "none", "--maxconn", "7"]).unwrap();
+    assert!(!text.contains("read_write") && !text.contains("global") && text.contains("maxconn 7\n"), "{text}");
+}
+
+#[test]
+fn members_are_servers_that_haproxy_can_read() {
+    let member = |name: &str, rest: &str| format!(r#"{{"name":{name},"role":null,"state":null{rest}}}"#);
+    let servers = |members: &[String]| {
+        let text = config(&members.join(","), &["--section", "--read-only", "none"]).unwrap();
+        let lines = text.lines().skip_while(|line| !line.contains("agent-check")).skip(1);
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let here = r#","host":"2001:db8::1","port":1"#;
+    let at = "[2001:db8::1]:1";
+    let table: [(&[&str], &[&str]); 5] = [
+        (&[r#""b 1\"""#], &[r##"# In Patroni it is "b 1\""."##, "server b_1_ AT"]),
+        // An own name stays, and a number tells the others apart, in the order of their names.
+        (
+            &[r#""a_b""#, r#""a b""#, r#""a,b""#, r#""a_b_2""#],
+            &[
+                r##"# In Patroni it is "a b"."##,
+                "server a_b_3 AT",
+                r##"# In Patroni it is "a,b"."##,
+                "server a_b_4 AT",
+                "server a_b AT",
+                "server a_b_2 AT",
+            ],
+        ),
+        (
+            &[r#""ü""#, r#""é""#],
+            &[r##"# In Patroni it is "é"."##, "server _ AT", r##"# In Patroni it is "ü"."##, "server __2 AT"],
+        ),
+        (&[r#""""#], &[r##"# In Patroni it is ""."##, "server _ AT"]),
+        (
+            &[r#""a\nserver x \u009b\u202e""#],
+            &[r##"# In Patroni it is "a\nserver x \u{9b}\u{202e}"."##, "server a_server_x___ AT"],
+        ),
+    ];
+    for (names, lines) in table {
+        let members: Vec<_> = names.iter().map(|name| member(name, here)).collect();
+        let lines: Vec<_> = lines.iter().map(|line| line.replace("AT", at)).collect();
+        assert_eq!(servers(&members), lines, "{names:?}");
+    }
+    let untold = r##"# Left out: "a" has not said where its Postgres listens."##;
+    for (rest, line) in [
+        ("", untold),
+        (r#","host":"h""#, untold),
+        (r#","host":"h","port":0"#, untold),
+        (r#","host":"h","port":65536"#, untold),
+        (r#","host":7,"port":1"#, untold),
+        (r#","host":"","port":1"#, r##"# Left out: "a" is at "", no address for HAProxy."##),
+        (
+            r#","host":"1.2.3.4:1\nlisten x","port":1"#,
+            r##"# Left out: "a" is at "1.2.3.4:1\nlisten x", no address for HAProxy."##,
+        ),
+        (r#","host":"fe80::1%eth0","port":1"#, r##"# Left out: "a" is at "fe80::1%eth0", no address for HAProxy."##),
+        (r#","host":"a..b","port":1"#, r##"# Left out: "a" is at "a..b", no address for HAProxy."##),
+    ] {
+        let a = member(r#""a""#, rest);
+        config(&a, &[]).unwrap_err();
+        assert_eq!(servers(&[member(r#""z""#, here), a]), [line.to_owned(), format!("server z {at}")]);
+    }
+    config("", &[]).unwrap_err();
+    let many: Vec<_> = (0..5000).map(|n| member(&format!(r#""{}""#, ["é", "ü", "a"][n % 3]), here)).collect();
+    let names: BTreeSet<_> = servers(&many).into_iter().filter(|line| line.starts_with("server")).collect();
+    assert_eq!(names.len(), 5000, "no two servers have the same name");
+}
+
+#[test]
+fn what_haproxy_would_not_take_or_take_at_random_is_refused() {
+    for options in [
+        &["--agent-port", "0"][..],
+        &["--replica-port", "0"],
+        &["--maxconn", "0"],
+        &["--resolvers", "a b"],
+        &["--resolvers", ""],
+        &["--name", "é"],
+        &["--read-write", ":0"],
+        &["--read-only", "[::1:5000"],
+        &["--read-only", "a@b:5000"],
+        &["--stats", "a..b:5000"],
+        &["--stats-socket", "admin.sock"],
+        &["--stats-socket", "/run/a b"],
+        &["--stats-socket", "/run/"],
+        &["--stats-socket", &format!("/{}", "a".repeat(97))],
+    ] {
+        choices(options).err().unwrap_or_else(|| panic!("{options:?}"));
+    }
+    let check = |options: &[&str]| choices(options).unwrap().check();
+    for options in [
+        &["--read-only", ":5000"][..],
+        &["--read-write", "192.0.2.1:5001"],
+        &["--read-write", "[::]:1", "--read-only", "*:1"],
+        &["--stats", "127.0.0.1:5001"],
+        &["--agent-port", "5556"],
+        &["--read-only", "none", "--read-write", "none"],
+    ] {
+        check(options).expect_err(&format!("{options:?}"));
+    }
+    for options in [
+        &["--read-write", "192.0.2.1:1", "--read-only", "192.0.2.2:1"][..],
+        &["--agent-port", "5556", "--read-only", "none"],
+        &["--section", "--read-write", ":7000"],
+        &["--read-write", "[::1]:1", "--read-only", "::2:1", "--stats", "localhost:7"],
+    ] {
+        check(options).unwrap_or_else(|e| panic!("{options:?}: {e}"));
+    }
+}
+
+#[test]
+fn the_stats_socket_is_where_it_is_wanted() {
+    let text = config(DB1, &[]).unwrap();
+    assert!(
+        text.contains("\n    stats socket /run/haproxy/admin.sock mode 660 level admin\n    # The first"),
+        "{text}"
+    );
+    let text = config(DB1, &["--stats-socket", "/var/lib/haproxy/stats"]).unwrap();
+    assert!(text.contains("\n    stats socket /var/lib/haproxy/stats mode"), "{text}");
+    let text = config(DB1, &["--stats-socket", "none"]).unwrap();
+    assert!(!text.contains("stats socket") && text.contains("group haproxy\n    # The first"), "{text}");
+}

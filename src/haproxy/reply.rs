@@ -1,0 +1,262 @@
+//! The words that HAProxy reads (its configuration manual, `agent-check`).
+//!
+//! HAProxy keeps what is not said, and only the agent reverts what the agent said: `READY` alone never reverts a `DOWN`,
+//! `DOWN` alone never leaves MAINT. So each full reply has one administrative word, one operational word, the reason.
+
+use std::fmt;
+
+use crate::endpoint::Endpoint;
+use crate::text::single_spaced;
+use crate::verdict::Verdict;
+
+/// With its `\n`; HAProxy cuts a description at 127.
+const LIMIT: usize = 120;
+
+/// How a reply is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyFormat {
+    /// An administrative and an operational word, and the reason: `MAINT UP # replica streaming`.
+    Full,
+    /// One word, as the Python daemon sent it: `READY` or `MAINT`.
+    Plain,
+}
+
+/// What a node says that is healthy but not meant for the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStandby {
+    /// In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`.
+    Maint,
+    /// No new sessions; never cuts one.
+    Drain,
+    /// Down.
+    Down,
+}
+
+/// What a node says where something is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// In maintenance.
+    Maint,
+    /// Down, which alarms.
+    Down,
+    /// No new sessions; never cuts one.
+    Drain,
+    /// Nothing: HAProxy keeps the last state, for as long as it lasts.
+    Silent,
+}
+
+impl ReplyFormat {
+    /// All, by the names that an operator gives them.
+    pub const NAMED: [(&str, Self); 2] = [("full", ReplyFormat::Full), ("plain", ReplyFormat::Plain)];
+}
+
+impl OnStandby {
+    /// All, by the names that an operator gives them.
+    pub const NAMED: [(&str, Self); 3] =
+        [("maint", OnStandby::Maint), ("drain", OnStandby::Drain), ("down", OnStandby::Down)];
+}
+
+impl OnFailure {
+    /// All, by the names that an operator gives them.
+    pub const NAMED: [(&str, Self); 4] = [
+        ("maint", OnFailure::Maint),
+        ("down", OnFailure::Down),
+        ("drain", OnFailure::Drain),
+        ("silent", OnFailure::Silent),
+    ];
+}
+
+/// How verdicts on one endpoint are replied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyPolicy {
+    format: ReplyFormat,
+    on_standby: OnStandby,
+    on_failure: OnFailure,
+}
+
+/// What HAProxy is told: words that it obeys and, in the full format, a reason that it shows.
+///
+/// As text it is a line without its end: printable ASCII, at most 119 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    words: &'static str,
+    reason: Option<String>,
+}
+
+impl ReplyPolicy {
+    /// The policy for an endpoint. Unless told otherwise a broken node is, where one node of the cluster is meant, like a
+    /// healthy standby not the one (`maint`), and where the node is meant to serve, DOWN.
+    ///
+    /// # Errors
+    /// `plain` has no `UP` that could revert a `DOWN`, so it refuses `down`.
+    pub fn new(
+        endpoint: &Endpoint,
+        format: ReplyFormat,
+        on_standby: Option<OnStandby>,
+        on_failure: Option<OnFailure>,
+    ) -> Result<Self, String> {
+        let is_plain = format == ReplyFormat::Plain;
+        if is_plain {
+            let refuse = |option| Err(format!("--{option} down needs --words full: plain words can't undo a DOWN"));
+            if on_standby == Some(OnStandby::Down) {
+                return refuse("on-standby");
+            }
+            if on_failure == Some(OnFailure::Down) {
+                return refuse("on-failure");
+            }
+        }
+        let default = if is_plain || endpoint.is_for_one() { OnFailure::Maint } else { OnFailure::Down };
+        Ok(ReplyPolicy {
+            format,
+            on_standby: on_standby.unwrap_or(OnStandby::Maint),
+            on_failure: on_failure.unwrap_or(default),
+        })
+    }
+
+    /// The reply to a check with this verdict; none where nothing is to be said.
+    pub fn reply(&self, verdict: &Verdict) -> Option<Reply> {
+        let words = match verdict {
+            Verdict::Serve(_) => "READY UP",
+            Verdict::StandBy(_) => match self.on_standby {
+                OnStandby::Maint => "MAINT UP",
+                OnStandby::Drain => "DRAIN UP",
+                OnStandby::Down => "READY DOWN",
+            },
+            Verdict::Fail(_) => match self.on_failure {
+                OnFailure::Maint => "MAINT DOWN",
+                OnFailure::Down => "READY DOWN",
+                OnFailure::Drain => "DRAIN UP",
+                OnFailure::Silent => return None,
+            },
+            Verdict::Held(_) => "MAINT UP",
+        };
+        Some(match self.format {
+            ReplyFormat::Full => Reply { words, reason: Some(clean(verdict.why())) },
+            ReplyFormat::Plain => Reply { words: words.split(' ').next().unwrap_or_default(), reason: None },
+        })
+    }
+}
+
+impl Reply {
+    /// The words that HAProxy obeys, such as `READY UP`.
+    pub fn words(&self) -> &'static str {
+        self.words
+    }
+
+    /// What is sent: the text and its `\n`, at most 120 bytes.
+    pub fn line(&self) -> String {
+        format!("{self}\n")
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(reason) = &self.reason else { return f.write_str(self.words) };
+        let line = format!("{} # {reason}", self.words);
+        f.write_str(line.get(..LIMIT - 1).unwrap_or(&line).trim_end())
+    }
+}
+
+/// Words of printable ASCII with single spaces between them, and without what means something to HAProxy's parser
+/// (`#`) or to those who cut `show stat`'s CSV at commas.
+fn clean(text: &str) -> String {
+    let printable: String = text
+        .chars()
+        .map(|c| match c {
+            ',' | '"' | '#' => ' ',
+            ' '..='~' => c,
+            c if c.is_whitespace() => ' ',
+            _ => '?',
+        })
+        .collect();
+    single_spaced(&printable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(policy: Result<ReplyPolicy, String>, verdict: &Verdict) -> String {
+        policy.unwrap().reply(verdict).map_or("(silence)".into(), |reply| reply.line())
+    }
+
+    fn serve() -> Verdict {
+        Verdict::Serve("primary timeline 3".into())
+    }
+    fn stand_by() -> Verdict {
+        Verdict::StandBy("replica streaming".into())
+    }
+    fn fail() -> Verdict {
+        Verdict::Fail("patroni: connection refused".into())
+    }
+
+    #[test]
+    fn each_verdict_by_each_policy() {
+        use {OnFailure as F, OnStandby as S, ReplyFormat::*};
+        let primary = "/primary".parse().unwrap();
+        let table = [
+            (Full, None, None, serve(), "READY UP # primary timeline 3\n"),
+            (Full, None, None, stand_by(), "MAINT UP # replica streaming\n"),
+            (Full, Some(S::Maint), None, stand_by(), "MAINT UP # replica streaming\n"),
+            (Full, Some(S::Drain), None, stand_by(), "DRAIN UP # replica streaming\n"),
+            (Full, Some(S::Down), None, stand_by(), "READY DOWN # replica streaming\n"),
+            (Full, None, None, fail(), "MAINT DOWN # patroni: connection refused\n"),
+            (Full, None, Some(F::Maint), fail(), "MAINT DOWN # patroni: connection refused\n"),
+            (Full, None, Some(F::Down), fail(), "READY DOWN # patroni: connection refused\n"),
+            (Full, None, Some(F::Drain), fail(), "DRAIN UP # patroni: connection refused\n"),
+            (Full, None, Some(F::Silent), fail(), "(silence)"),
+            (Plain, None, None, serve(), "READY\n"),
+            (Plain, None, None, stand_by(), "MAINT\n"),
+            (Plain, None, None, fail(), "MAINT\n"),
+            (Plain, Some(S::Drain), None, stand_by(), "DRAIN\n"),
+            (Plain, None, Some(F::Drain), fail(), "DRAIN\n"),
+            (Plain, None, Some(F::Silent), fail(), "(silence)"),
+        ];
+        for (words, on_standby, on_failure, verdict, expected) in table {
+            assert_eq!(line(ReplyPolicy::new(&primary, words, on_standby, on_failure), &verdict), expected);
+        }
+    }
+
+    #[test]
+    fn a_broken_node_is_maint_where_one_is_meant_and_down_where_it_is() {
+        let table = [
+            ("/primary", ReplyFormat::Full, "MAINT DOWN"),
+            ("/master", ReplyFormat::Full, "MAINT DOWN"),
+            ("/read-write", ReplyFormat::Full, "MAINT DOWN"),
+            ("/leader", ReplyFormat::Full, "MAINT DOWN"),
+            ("/standby-leader", ReplyFormat::Full, "MAINT DOWN"),
+            ("/replica", ReplyFormat::Full, "READY DOWN"),
+            ("/read-only", ReplyFormat::Full, "READY DOWN"),
+            ("/health", ReplyFormat::Full, "READY DOWN"),
+            ("/replica", ReplyFormat::Plain, "MAINT\n"),
+        ];
+        for (endpoint, words, expected) in table {
+            let got = line(ReplyPolicy::new(&endpoint.parse().unwrap(), words, None, None), &fail());
+            assert!(got.starts_with(expected), "{endpoint}: {got}");
+        }
+    }
+
+    #[test]
+    fn plain_words_refuse_down() {
+        let replica = "/replica".parse().unwrap();
+        ReplyPolicy::new(&replica, ReplyFormat::Plain, Some(OnStandby::Down), None).unwrap_err();
+        ReplyPolicy::new(&replica, ReplyFormat::Plain, None, Some(OnFailure::Down)).unwrap_err();
+    }
+
+    #[test]
+    fn whatever_patroni_said_the_line_is_one_that_haproxy_reads_rightly() {
+        let primary = "/primary".parse().unwrap();
+        let table = [
+            ("a,b\"c\"#d", "READY UP # a b c d\n".to_owned()),
+            ("up\r\nMAINT\0\u{1b}[31m\tx", "READY UP # up MAINT??[31m x\n".to_owned()),
+            ("é\u{2028}中", "READY UP # ? ?\n".to_owned()),
+            ("", "READY UP #\n".to_owned()),
+            (&"x".repeat(500), format!("READY UP # {}\n", "x".repeat(LIMIT - 12))),
+        ];
+        for (why, expected) in table {
+            let got = line(ReplyPolicy::new(&primary, ReplyFormat::Full, None, None), &Verdict::Serve(why.into()));
+            assert_eq!(got, expected);
+            assert!(got.len() <= LIMIT);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The listeners, and when to accept from them.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use rustix::process::{Resource, getrlimit};
+
+use super::request_reader::Framing;
+
+/// The pause after accepting failed, mostly for want of descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Clients at once, sending a request, waiting or lingering; those who come then wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Descriptors that clients can't take: ours, and for each endpoint those of its fetch (socket, name lookup, certificates).
+const RESERVED: usize = 32;
+const RESERVED_AN_ENDPOINT: usize = 8;
+
+/// What the clients of a listener get.
+#[derive(Clone, Copy)]
+pub(super) enum ListenerKind {
+    /// The answer of this endpoint, by its index in the table.
+    Endpoint(usize),
+    /// What they ask for first.
+    Request(Framing),
+}
+
+struct Listener {
+    socket: TcpListener,
+    kind: ListenerKind,
+    /// Connections may wait. The poll is edge-triggered: it tells of new ones only.
+    is_ready: bool,
+}
+
+/// The listeners, by their tokens: 0, 1 and so on.
+#[derive(Default)]
+pub(super) struct Acceptor {
+    listeners: Vec<Listener>,
+    paused_until: Option<Instant>,
+}
+
+impl Acceptor {
+    pub(super) fn add(
+        &mut self,
+        socket: std::net::TcpListener,
+        kind: ListenerKind,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, Token(self.listeners.len()), Interest::READABLE)?;
+        self.listeners.push(Listener { socket, kind, is_ready: true });
+        Ok(())
+    }
+
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// The poll says that connections wait.
+    pub(super) fn set_ready(&mut self, listener: usize) {
+        self.listeners[listener].is_ready = true;
+    }
+
+    /// The next connection that waits at a listener; none where none does, or the first of them is gone.
+    ///
+    /// # Errors
+    /// No descriptor is free (EMFILE, ENFILE), or no memory.
+    pub(super) fn accept(&mut self, listener: usize) -> io::Result<Option<(ListenerKind, TcpStream)>> {
+        let listener = &mut self.listeners[listener];
+        if !listener.is_ready {
+            return Ok(None);
+        }
+        match listener.socket.accept() {
+            Ok((client, _)) => Ok(Some((listener.kind, client))),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                listener.is_ready = false;
+                Ok(None)
+            }
+            // Others may wait behind it: the next turn comes at once.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Accepts nothing for a while.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + ACCEPT_BACKOFF);
+    }
+
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// When to accept again without being told by the poll: connections may wait.
+    pub(super) fn next_accept(&self, now: Instant) -> Option<Instant> {
+        let is_ready = self.listeners.iter().any(|listener| listener.is_ready);
+        is_ready.then(|| self.paused_until.map_or(now, |until| until.max(now)))
+    }
+}
+
+/// One more client could not be answered, for want of a descriptor for asking Patroni, and had better wait.
+pub(super) fn max_connections(endpoints: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
+    limit.saturating_sub(RESERVED + endpoints * RESERVED_AN_ENDPOINT).clamp(1, MAX_CONNECTIONS)
+}

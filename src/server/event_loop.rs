@@ -1,0 +1,319 @@
+//! The event loop: one thread over all sockets. Nothing in it may block.
+
+use std::error::Error;
+use std::io;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token, Waker};
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+
+use super::acceptor::{Acceptor, ListenerKind, max_connections};
+use super::endpoints::EndpointTable;
+use super::lingering_close::LingeringClose;
+use super::request_reader::{Framing, PartialRequest, RequestReader};
+use super::signals::Signals;
+use crate::clock::Moment;
+use crate::config::{Config, ListenerRole};
+use crate::endpoint::Endpoint;
+use crate::haproxy::agent_send::requested_endpoint;
+use crate::haproxy::reply::ReplyPolicy;
+use crate::hold::Hold;
+use crate::systemd::journal::{Change, Journal};
+use crate::systemd::notify::Notifier;
+use crate::verdict::Verdict;
+
+/// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get theirs in a flood.
+const BATCH: usize = 256;
+
+// The scheme of tokens: a listener's is its index, those of clients count up from there and are never given twice, and the
+// two below are the last ones, which no client reaches.
+const FETCH_ENDED: Token = Token(usize::MAX);
+const SIGNAL: Token = Token(usize::MAX - 1);
+
+/// The loop, and all that it knows.
+pub(super) struct Server {
+    poll: Poll,
+    signals: Signals,
+    acceptor: Acceptor,
+    request_reader: RequestReader,
+    endpoints: EndpointTable,
+    lingering_close: LingeringClose,
+    /// What a check asks about that names nothing, and the policy for one that names nothing that we know.
+    default: (Endpoint, ReplyPolicy),
+    journal: Journal,
+    notifier: Notifier,
+    hold: Hold,
+    /// Why the node is held, if it is; looked up once a turn, if anybody asks.
+    held: Option<Option<String>>,
+    deadline: Duration,
+    next_client: Token,
+    max_connections: usize,
+    /// SIGTERM came; the loop ends then at the latest.
+    stop_at: Option<Instant>,
+}
+
+impl Server {
+    pub(super) fn new(
+        sockets: Vec<(TcpListener, ListenerRole)>,
+        config: &Config,
+        journal: Journal,
+        notifier: Notifier,
+    ) -> Result<Self, Box<dyn Error>> {
+        let poll = Poll::new()?;
+        let signals = Signals::new(poll.registry(), SIGNAL)?;
+        let mut endpoints = EndpointTable::new(config, Waker::new(poll.registry(), FETCH_ENDED)?)?;
+        let mut acceptor = Acceptor::default();
+        for (socket, role) in sockets {
+            let kind = match role {
+                ListenerRole::Endpoint(endpoint) => ListenerKind::Endpoint(endpoints.get_or_insert(&endpoint)?),
+                ListenerRole::AgentSend => {
+                    for endpoint in config.listed_endpoints() {
+                        endpoints.get_or_insert(endpoint)?;
+                    }
+                    ListenerKind::Request(Framing::Line)
+                }
+                ListenerRole::Metrics => ListenerKind::Request(Framing::HttpHead),
+            };
+            acceptor.add(socket, kind, poll.registry())?;
+        }
+        let deadline = config.limits.deadline;
+        Ok(Server {
+            poll,
+            signals,
+            next_client: Token(acceptor.listeners()),
+            acceptor,
+            request_reader: RequestReader::new(),
+            max_connections: max_connections(endpoints.len()),
+            endpoints,
+            lingering_close: LingeringClose::new(deadline),
+            default: (config.endpoint.clone(), config.reply_policy(&config.endpoint)?),
+            journal,
+            notifier,
+            hold: config.hold(),
+            held: None,
+            deadline,
+            stop_at: None,
+        })
+    }
+
+    pub(super) fn notify_ready(&self) {
+        if let Err(e) = self.notifier.ready() {
+            self.journal.warn(format!("no READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
+        }
+        self.notifier.status(&self.endpoints.status());
+    }
+
+    /// Turns until SIGTERM. The phases of a turn, in this order:
+    ///
+    /// 1. Sleep until something happens or the next deadline comes.
+    /// 2. Take the events: fetches that ended, SIGTERM, listeners with connections, clients that sent something or closed.
+    /// 3. Accept. After the events, because they may have made room.
+    /// 4. Answer what may wait no longer: requests that are not whole, checks at their deadline.
+    /// 5. Begin fetches. After the last check was accepted: an answer whose request began before is not for that check.
+    /// 6. Close who lingers for too long.
+    /// 7. Notify the service manager. Last, so that a watchdog's ping says that all of this was done.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let timeout = self.time_to_sleep();
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            self.held = None;
+            for event in &events {
+                match event.token() {
+                    FETCH_ENDED => self.answer_by_results(),
+                    SIGNAL => self.stop(),
+                    Token(listener) if listener < self.acceptor.listeners() => self.acceptor.set_ready(listener),
+                    client => self.read(client),
+                }
+            }
+            let now = Instant::now();
+            self.accept(now);
+            while let Some(request) = self.request_reader.take_expired(now, self.poll.registry()) {
+                self.dispatch_request(request);
+            }
+            self.answer_expired();
+            self.endpoints.begin_fetches(Moment::now());
+            self.lingering_close.close_expired(now);
+            if self.notifier.is_due(now) {
+                self.notifier.ping_watchdog(now);
+                self.notifier.status(&self.endpoints.status());
+            }
+            if self.stop_at.is_some_and(|end| now >= end || self.connections() == 0) {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn into_journal(self) -> Journal {
+        self.journal
+    }
+
+    fn time_to_sleep(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let times = [
+            self.acceptor.next_accept(now).filter(|_| self.stop_at.is_none()),
+            self.request_reader.next_deadline(),
+            self.lingering_close.next_deadline(),
+            self.notifier.due(),
+            self.stop_at,
+        ];
+        let until_then = times.into_iter().flatten().map(|time| time.saturating_duration_since(now));
+        until_then.chain(self.endpoints.time_left(Moment::now())).min()
+    }
+
+    fn connections(&self) -> usize {
+        self.request_reader.len() + self.endpoints.waiting() + self.lingering_close.len()
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if self.stop_at.is_some() || self.acceptor.is_paused(now) {
+            return;
+        }
+        for listener in 0..self.acceptor.listeners() {
+            for _ in 0..BATCH {
+                if self.connections() >= self.max_connections && !self.close_oldest() {
+                    return self.acceptor.pause(now);
+                }
+                match self.acceptor.accept(listener) {
+                    Ok(Some((kind, client))) => self.admit(kind, client),
+                    Ok(None) => break,
+                    Err(_) if self.close_oldest() => {}
+                    Err(_) => return self.acceptor.pause(now),
+                }
+            }
+        }
+    }
+
+    /// Makes room: of a client that has its answer, or else of one that has not said what it wants.
+    fn close_oldest(&mut self) -> bool {
+        self.lingering_close.close_oldest() || self.request_reader.close_oldest()
+    }
+
+    fn admit(&mut self, kind: ListenerKind, client: TcpStream) {
+        match kind {
+            ListenerKind::Endpoint(index) => self.check(index, client),
+            ListenerKind::Request(framing) => {
+                let (now, token) = (Instant::now(), self.next_token());
+                let request = self.request_reader.begin(now, client, framing, token, self.poll.registry());
+                if let Some(request) = request {
+                    self.dispatch_request(request);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, client: Token) {
+        match self.request_reader.read(client, self.poll.registry()) {
+            Some(request) => self.dispatch_request(request),
+            None => self.lingering_close.drain(client),
+        }
+    }
+
+    fn dispatch_request(&mut self, request: PartialRequest) {
+        let PartialRequest { framing, ref bytes, .. } = request;
+        match framing {
+            // HAProxy's line may be on its way again, and HAProxy keeps what it knows where nothing is said.
+            Framing::Line if bytes.is_empty() => {}
+            Framing::Line => {
+                let endpoint = requested_endpoint(bytes, &self.default.0);
+                match endpoint.and_then(|endpoint| self.endpoints.listed(&endpoint)) {
+                    Ok(index) => self.check(index, request.client),
+                    Err(verdict) => {
+                        let verdict = self.unless_held(verdict);
+                        let reply = self.default.1.reply(&verdict);
+                        self.send_reply(request.client, reply.map(|reply| reply.line()));
+                    }
+                }
+            }
+            Framing::HttpHead if request.is_whole() => {
+                let answer = self.endpoints.metrics(Instant::now(), bytes);
+                // Room for all of it in one write, however many endpoints; where there is no more, what there is has to do.
+                let _ = SockRef::from(&request.client).set_send_buffer_size(answer.len());
+                self.send_reply(request.client, Some(answer));
+            }
+            Framing::HttpHead => {}
+        }
+    }
+
+    fn check(&mut self, index: usize, client: TcpStream) {
+        // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
+        if let Some((client, verdict)) = self.endpoints.get_mut(index).cache.look_up_or_wait(Moment::now(), client) {
+            self.answer(index, client, verdict);
+        }
+    }
+
+    fn answer_by_results(&mut self) {
+        while let Some((index, answered)) = self.endpoints.take_result(Moment::now()) {
+            for (client, verdict) in answered {
+                self.answer(index, client, verdict);
+            }
+        }
+    }
+
+    fn answer_expired(&mut self) {
+        let now = Moment::now();
+        for index in 0..self.endpoints.len() {
+            for (client, verdict) in self.endpoints.get_mut(index).cache.take_expired(now) {
+                self.answer(index, client, verdict);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, client: TcpStream, verdict: Verdict) {
+        let verdict = self.unless_held(verdict);
+        let state = self.endpoints.get_mut(index);
+        let reply = state.policy.reply(&verdict);
+        state.answered += 1;
+        state.meter.answered(reply.as_ref());
+        if state.last_verdict.as_ref() != Some(&verdict) {
+            self.journal.changed(&Change {
+                endpoint: &state.endpoint,
+                verdict: &verdict,
+                reply: reply.as_ref(),
+                observation: state.last_observation.as_ref(),
+            });
+            state.meter.changed(Instant::now(), &verdict);
+            state.last_verdict = Some(verdict);
+            self.notifier.status(&self.endpoints.status());
+        }
+        self.send_reply(client, reply.map(|reply| reply.line()));
+    }
+
+    fn unless_held(&mut self, verdict: Verdict) -> Verdict {
+        match self.held.get_or_insert_with(|| self.hold.reason()) {
+            Some(why) => Verdict::held(why),
+            None => verdict,
+        }
+    }
+
+    fn send_reply(&mut self, client: TcpStream, reply: Option<String>) {
+        let Some(reply) = reply else { return };
+        // A client that is gone has no use for its answer, and an empty send buffer takes a short one whole. It leaves in one
+        // packet with the end that follows.
+        if send(&client, reply.as_bytes(), SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
+            let token = self.next_token();
+            self.lingering_close.begin(Instant::now(), client, token, self.poll.registry());
+        }
+    }
+
+    fn next_token(&mut self) -> Token {
+        let token = self.next_client;
+        self.next_client = Token(token.0 + 1);
+        token
+    }
+
+    /// What is still in the backlog is for the next process: systemd holds the port.
+    fn stop(&mut self) {
+        self.signals.drain();
+        if self.stop_at.is_none() {
+            self.notifier.stopping();
+            self.stop_at = Some(Instant::now() + self.deadline);
+        }
+    }
+}

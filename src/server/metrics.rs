@@ -1,0 +1,111 @@
+//! What Prometheus is told, on a socket named `metrics`.
+
+use std::time::{Duration, Instant};
+
+use prometheus::core::Collector;
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
+
+use crate::endpoint::Endpoint;
+use crate::haproxy::reply::Reply;
+use crate::patroni::Observation;
+use crate::patroni::body::Body;
+use crate::verdict::{Judgement, Verdict};
+
+/// Seconds. Patroni takes some milliseconds, a busy one half a second, and is given up after 30 s.
+const BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 10.0];
+
+/// The meters of all endpoints.
+#[derive(Default)]
+pub(super) struct Metrics {
+    registry: Registry,
+}
+
+/// The meters of one endpoint.
+pub(super) struct Meter {
+    answers: IntCounterVec,
+    verdict: IntGaugeVec,
+    fetches: Histogram,
+    failures: IntCounterVec,
+    unchanged: Gauge,
+    /// When the verdict changed.
+    changed: Instant,
+}
+
+impl Metrics {
+    /// The meter of an endpoint.
+    ///
+    /// # Errors
+    /// Another one for the same endpoint.
+    pub(super) fn meter(&self, endpoint: &Endpoint) -> Result<Meter> {
+        let about = |name: &str, help: &str| {
+            Opts::new(format!("patroni_check_{name}"), help).const_label("endpoint", endpoint.to_string())
+        };
+        let answers = IntCounterVec::new(about("answers_total", "Checks answered, by the words said."), &["reply"])?;
+        let verdict = IntGaugeVec::new(about("verdict", "1 for what was said last."), &["verdict"])?;
+        let fetches = about("patroni_seconds", "How long Patroni took to answer, or to fail to.");
+        let fetches = Histogram::with_opts(HistogramOpts::from(fetches).buckets(BUCKETS.into()))?;
+        let failures =
+            about("patroni_failures_total", "Answers of Patroni's that were none, or that told of a failure.");
+        let failures = IntCounterVec::new(failures, &["kind"])?;
+        let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
+        let meter = Meter { answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
+        meter.collectors().into_iter().try_for_each(|collector| self.registry.register(collector))?;
+        Ok(meter)
+    }
+
+    /// An answer to a request for metrics: HTTP, with the text in it.
+    pub(super) fn answer(&self, request: &[u8]) -> String {
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather());
+        let (status, body) = match text {
+            _ if !request.starts_with(b"GET ") => ("405 Method Not Allowed", "GET alone is answered.\n".to_owned()),
+            Ok(text) => ("200 OK", text),
+            Err(e) => ("500 Internal Server Error", format!("{e}\n")),
+        };
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            prometheus::TEXT_FORMAT,
+            body.len()
+        )
+    }
+}
+
+impl Meter {
+    /// A check was answered with this.
+    pub(super) fn answered(&self, reply: Option<&Reply>) {
+        self.answers.with_label_values(&[reply.map_or("(nothing)", Reply::words)]).inc();
+    }
+
+    /// The verdict has become another one.
+    pub(super) fn changed(&mut self, now: Instant, verdict: &Verdict) {
+        self.changed = now;
+        self.verdict.reset();
+        self.verdict.with_label_values(&[verdict.word()]).set(1);
+    }
+
+    /// Patroni was asked.
+    pub(super) fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
+        self.fetches.observe(took.as_secs_f64());
+        let kind = match (observation, &judgement.verdict) {
+            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(_)) => return,
+            (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
+            (Ok(_), _) => "bad_answer",
+            (Err(_), _) => "no_answer",
+        };
+        self.failures.with_label_values(&[kind]).inc();
+    }
+
+    /// Brings up to date what the time alone changes.
+    pub(super) fn refresh(&self, now: Instant) {
+        self.unchanged.set(now.saturating_duration_since(self.changed).as_secs_f64());
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 5] {
+        [
+            Box::new(self.answers.clone()),
+            Box::new(self.verdict.clone()),
+            Box::new(self.fetches.clone()),
+            Box::new(self.failures.clone()),
+            Box::new(self.unchanged.clone()),
+        ]
+    }
+}

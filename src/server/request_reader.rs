@@ -1,0 +1,122 @@
+//! Clients that speak first: checks that name their endpoint (HAProxy's `agent-send`), and those who want metrics. Each has a
+//! moment to send its request.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::deadline_map::DeadlineMap;
+
+/// A client that has not sent its request by then is closed. HAProxy sends its line with the first packet after the connection is
+/// made; one that is lost comes some hundred milliseconds later.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// At the end of a line.
+    Line,
+    /// At the empty line behind the head of an HTTP request.
+    HttpHead,
+}
+
+impl Framing {
+    /// The most bytes that are read. An endpoint has a few dozen, a request for metrics a few hundred.
+    pub(crate) fn limit(self) -> usize {
+        match self {
+            Framing::Line => 512,
+            Framing::HttpHead => 4096,
+        }
+    }
+}
+
+/// What a client has sent of its request. It may end before its end: the client closed, its time was up, or it is too long.
+pub(super) struct PartialRequest {
+    pub(super) client: TcpStream,
+    pub(super) framing: Framing,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The clients that have not sent their whole request yet.
+pub(super) struct RequestReader {
+    clients: DeadlineMap<PartialRequest>,
+}
+
+impl RequestReader {
+    pub(super) fn new() -> Self {
+        RequestReader { clients: DeadlineMap::new(REQUEST_TIMEOUT) }
+    }
+
+    /// Takes a client that just came. Its request is given back if all of it is there already.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        client: TcpStream,
+        framing: Framing,
+        token: Token,
+        registry: &Registry,
+    ) -> Option<PartialRequest> {
+        let mut request = PartialRequest { client, framing, bytes: Vec::new() };
+        if request.read() || registry.register(&mut request.client, token, Interest::READABLE).is_err() {
+            return Some(request);
+        }
+        self.clients.insert(now, token, request);
+        None
+    }
+
+    /// The poll says that a client sent something or closed. Its request is given back once nothing more is to come.
+    pub(super) fn read(&mut self, token: Token, registry: &Registry) -> Option<PartialRequest> {
+        let has_ended = self.clients.get_mut(token)?.read();
+        has_ended.then(|| self.clients.remove(token)).flatten().map(|request| request.deregistered(registry))
+    }
+
+    /// The request of one whose time is up, if there is one.
+    pub(super) fn take_expired(&mut self, now: Instant, registry: &Registry) -> Option<PartialRequest> {
+        self.clients.pop_expired(now).map(|request| request.deregistered(registry))
+    }
+
+    /// Closes the one that has taken longest. Whether there was one.
+    pub(super) fn close_oldest(&mut self) -> bool {
+        self.clients.pop_oldest().is_some()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.clients.next_deadline()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+}
+
+impl PartialRequest {
+    /// Reads what there is. Whether nothing more is to come, or to be wanted.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 512];
+        while self.bytes.len() < self.framing.limit() && !self.is_whole() {
+            match self.client.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
+    /// Whether its end is there.
+    pub(super) fn is_whole(&self) -> bool {
+        match self.framing {
+            Framing::Line => self.bytes.contains(&b'\n'),
+            Framing::HttpHead => self.bytes.windows(4).any(|end| end == b"\r\n\r\n"),
+        }
+    }
+
+    /// The client may be registered anew, under another token.
+    fn deregistered(mut self, registry: &Registry) -> Self {
+        let _ = registry.deregister(&mut self.client);
+        self
+    }
+}

@@ -1,0 +1,139 @@
+//! What the operator is told: entries in the journal, or lines on standard error where that is not the journal.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use libsystemd::logging::{Priority, connected_to_journal, journal_send};
+
+use super::activation::is_connection;
+use crate::endpoint::Endpoint;
+use crate::haproxy::reply::Reply;
+use crate::patroni::Observation;
+use crate::patroni::body::Body;
+use crate::verdict::Verdict;
+
+/// So many entries wait while the journal takes none; a change of verdict is an entry.
+const WAITING: usize = 256;
+
+/// A change of verdict.
+pub struct Change<'a> {
+    /// The endpoint that was judged.
+    pub endpoint: &'a Endpoint,
+    /// The new verdict.
+    pub verdict: &'a Verdict,
+    /// What HAProxy is told; nothing under `--on-failure silent`.
+    pub reply: Option<&'a Reply>,
+    /// What Patroni said last, if it was ever asked.
+    pub observation: Option<&'a Observation>,
+}
+
+/// A text, and a field for each thing that one may want to filter by.
+struct Entry {
+    priority: Priority,
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+/// The journal, written by a thread of its own: a journald that is stopped, a full disk or a pipe that nobody reads hold up
+/// whoever writes.
+pub struct Journal {
+    entries: SyncSender<Entry>,
+    lost: Arc<AtomicUsize>,
+    ended: Receiver<()>,
+}
+
+impl Journal {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn new() -> io::Result<Self> {
+        let (entries, waiting) = sync_channel::<Entry>(WAITING);
+        let (end, ended) = channel();
+        let lost = Arc::new(AtomicUsize::new(0));
+        let lost_too = Arc::clone(&lost);
+        thread::Builder::new().name("journal".into()).spawn(move || {
+            for entry in waiting {
+                entry.write();
+                let count = lost_too.swap(0, Ordering::Relaxed);
+                if count > 0 {
+                    let message = format!("{count} entries are missing here: the journal took none for a time");
+                    Entry::plain(Priority::Warning, message).write();
+                }
+            }
+            let _ = end.send(());
+        })?;
+        Ok(Journal { entries, lost, ended })
+    }
+
+    /// A warning.
+    pub fn warn(&self, message: String) {
+        self.write(Entry::plain(Priority::Warning, message));
+    }
+
+    /// A change of verdict.
+    pub fn changed(&self, change: &Change) {
+        let is_failure = matches!(change.verdict, Verdict::Fail(_));
+        let priority = if is_failure { Priority::Warning } else { Priority::Notice };
+        let reply = change.reply.map_or("(nothing)".to_owned(), Reply::to_string);
+        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.endpoint));
+        entry.fields.extend([
+            ("PATRONI_CHECK_ENDPOINT", change.endpoint.to_string()),
+            ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),
+            ("PATRONI_CHECK_REPLY", reply),
+            ("PATRONI_CHECK_REASON", change.verdict.why().to_owned()),
+        ]);
+        if let Some(Ok(answer)) = change.observation {
+            entry.fields.push(("PATRONI_CHECK_STATUS", answer.status.to_string()));
+            if let Body::Node(node) = &answer.body {
+                entry.fields.push(("PATRONI_CHECK_ROLE", node.role.clone()));
+                entry.fields.push(("PATRONI_CHECK_STATE", node.state.clone()));
+            }
+        }
+        self.write(entry);
+    }
+
+    /// Waits until all is written, but no longer than this.
+    pub fn end(self, timeout: Duration) {
+        drop(self.entries);
+        let _ = self.ended.recv_timeout(timeout);
+    }
+
+    fn write(&self, entry: Entry) {
+        if self.entries.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Entry {
+    fn plain(priority: Priority, message: String) -> Self {
+        Entry { priority, message, fields: vec![("SYSLOG_IDENTIFIER", "patroni-check".to_owned())] }
+    }
+
+    /// Nothing more can be done where nobody takes it.
+    fn write(self) {
+        let is_clients = is_connection(&io::stderr());
+        let is_for_journal = is_clients || connected_to_journal();
+        let is_written = is_for_journal && journal_send(self.priority, &self.message, self.fields.into_iter()).is_ok();
+        // Under inetd the client would read it: HAProxy takes each word for an order that it knows, `down` for instance.
+        if !is_written && !is_clients {
+            let _ = writeln!(io::stderr(), "patroni-check: {}", self.message);
+        }
+    }
+}
+
+/// Tells the operator at once why the program ends, or what he should know before he trusts its answer.
+pub fn complain(error: &str) {
+    if connected_to_journal() && !is_connection(&io::stderr()) {
+        // By standard error: an entry of a process that is gone by the time journald reads it has no unit. The number is the
+        // priority (sd-daemon(3)); the unit of one process for each check lets no lesser one through (LogLevelMax=).
+        let _ = writeln!(io::stderr(), "<{}>{error}", u8::from(Priority::Error));
+    } else {
+        Entry::plain(Priority::Error, error.to_owned()).write();
+    }
+}

@@ -1,0 +1,167 @@
+//! The service's settings, for the person who asks by hand: what is meant is what the service does. They are read as systemd
+//! reads them, from where systemd has them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::env_file;
+use super::units::{self, Unit};
+use crate::file::read_at_most;
+
+/// The settings of the units (`EnvironmentFile=`), and of a host whose systemd knows none.
+const SETTINGS: &str = "/etc/default/patroni-check";
+
+/// The program's name, by which it is found in `ExecStart=`.
+const PROGRAM: &str = "patroni-check";
+
+/// An environment file is not longer than this.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// The service, as systemd would start it.
+#[derive(Default)]
+pub(crate) struct Service {
+    /// Where its settings come from.
+    pub from: String,
+    /// Its environment, as far as the unit says.
+    pub environment: BTreeMap<String, String>,
+    /// The options in its `ExecStart=`.
+    pub arguments: Vec<String>,
+    /// What can't be known here, each in a few words.
+    pub unknown: Vec<String>,
+    unit: Option<Unit>,
+}
+
+impl Service {
+    /// The service that answers checks on this host. Without one its settings file counts alone.
+    pub(crate) fn find() -> Self {
+        let names = ["patroni-check.socket", "patroni-check.service", "patroni-check@x.service"];
+        let properties =
+            "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,PrivateTmp,ProtectHome";
+        let (units, unknown) = match units::show(&names, properties) {
+            Ok(units) => (units, Vec::new()),
+            Err(e) => (Vec::new(), vec![e]),
+        };
+        let accept = units.iter().any(|unit| unit.value("Id") == names[0] && unit.value("Accept") == "yes");
+        let wanted = if accept { names[2] } else { names[1] };
+        let unit = units.into_iter().find(|unit| unit.value("Id") == wanted && unit.is_loaded());
+        let from = unit.as_ref().map_or(SETTINGS, |_| wanted).replace("@x", "@");
+        let mut service = Service { from, unknown, ..Service::default() };
+        match &unit {
+            Some(unit) => service.read_unit(unit, wanted),
+            None => service.read_file(SETTINGS, true),
+        }
+        service.unit = unit;
+        service
+    }
+
+    /// Whether systemd knows it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    fn read_unit(&mut self, unit: &Unit, name: &str) {
+        let assignments = words(unit.value("Environment"));
+        self.environment.extend(assignments.iter().filter_map(|word| word.split_once('=')).map(owned));
+        for file in unit.values("EnvironmentFiles") {
+            let path = file.rsplit_once(" (").map_or(file, |(path, _)| path);
+            if path.contains(['*', '?', '[']) {
+                self.unknown.push(format!("EnvironmentFile={path}, a pattern"));
+            } else {
+                self.read_file(path, file.ends_with("(ignore_errors=yes)"));
+            }
+        }
+        let (program, arguments) = unit.command();
+        if Path::new(program).file_name().is_some_and(|file| file == PROGRAM) {
+            let credentials = format!("/run/credentials/{name}");
+            self.arguments = arguments.flat_map(|word| self.expanded(word, &credentials)).collect();
+        } else {
+            self.unknown.push(format!("its ExecStart= starts {program:?}"));
+        }
+    }
+
+    /// A word of `ExecStart=` with the variables that are known put in (systemd.service(5), "COMMAND LINES"). The files of
+    /// `LoadCredential=` are there while the service runs, for root.
+    fn expanded(&self, word: &str, credentials: &str) -> Vec<String> {
+        if let Some(value) = word.strip_prefix('$').and_then(|name| self.environment.get(name)) {
+            return value.split_whitespace().map(str::to_owned).collect();
+        }
+        let mut word = word.to_owned();
+        for (name, value) in &self.environment {
+            word = word.replace(&format!("${{{name}}}"), value);
+        }
+        if std::fs::read_dir(credentials).is_ok() {
+            word = word.replace("${CREDENTIALS_DIRECTORY}", credentials);
+        }
+        vec![word]
+    }
+
+    fn read_file(&mut self, path: &str, may_be_missing: bool) {
+        match read_at_most(Path::new(path), FILE_LIMIT) {
+            Ok(text) => match env_file::read(&text) {
+                Some(assignments) => self.environment.extend(assignments),
+                None => self.unknown.push(format!("systemd refuses {path}: an assignment in it is not UTF-8")),
+            },
+            Err(e) if may_be_missing && e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => self.unknown.push(format!("{path}: {e}")),
+        }
+    }
+
+    /// What keeps the service from looking at this file, with what its unit says: then it can't see a hold there.
+    pub(crate) fn is_kept_from(&self, file: &Path) -> Option<String> {
+        let unit = self.unit.as_ref()?;
+        // Where symbolic links lead, of as much as is there.
+        let there = file.ancestors().find_map(|path| path.canonicalize().ok())?;
+        let is_below = |places: &[&str]| places.iter().any(|place| there.starts_with(place));
+        let (private_tmp, protect_home) = (unit.value("PrivateTmp"), unit.value("ProtectHome"));
+        if !matches!(private_tmp, "" | "no") && is_below(&["/tmp", "/var/tmp"]) {
+            return Some(format!("PrivateTmp={private_tmp}"));
+        }
+        if matches!(protect_home, "yes" | "tmpfs") && is_below(&["/home", "/root", "/run/user"]) {
+            return Some(format!("ProtectHome={protect_home}"));
+        }
+        let is_another_user = unit.value("DynamicUser") == "yes";
+        let is_closed = |path: &&Path| path.metadata().is_ok_and(|found| found.is_dir() && found.mode() & 0o001 == 0);
+        let closed = there.ancestors().find(is_closed).filter(|_| is_another_user)?;
+        Some(format!("it is another user, and {} has no x for others", closed.display()))
+    }
+}
+
+fn owned<'a>((name, value): (&'a str, &'a str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Words as `systemctl show` prints them (systemd's `shell_maybe_quote`): in double quotes where one has a blank or the like.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '\\' => word.extend(characters.next()),
+            ' ' if !is_quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_are_read_as_systemctl_prints_them() {
+        let table: &[(&str, &[&str])] = &[
+            ("A=b", &["A=b"]),
+            ("\"A=b c\" B=", &["A=b c", "B="]),
+            (r#""A=\"x\" \$y \`z\` \\" B=/a?b"#, &[r#"A="x" $y `z` \"#, "B=/a?b"]),
+            ("A=é \"A='q'\"", &["A=é", "A='q'"]),
+        ];
+        for (text, found) in table {
+            assert_eq!(words(text), *found);
+        }
+    }
+}
