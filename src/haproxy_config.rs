@@ -18,49 +18,67 @@ use servers::servers;
 /// A person waits no longer for the list of members.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
+/// What the configuration should have.
 #[derive(Debug, Clone, Args)]
 pub struct HaproxyConfig {
-    /// The backends alone, without global, defaults and the stats page
+    /// Print only the backends
+    ///
+    /// Leave out the sections global and defaults and the stats page, for a configuration that has its own.
     #[arg(long)]
     pub section: bool,
 
-    /// Backends' names begin with it
+    /// Prefix of the backends' names
+    ///
+    /// The names are `NAME_read_write` and `NAME_read_only`.
     #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
     pub name: String,
 
-    /// Where clients connect that write, as ADDR:PORT or :PORT
+    /// Where writing clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
     #[arg(long, value_name = "BIND", default_value = ":5000", value_parser = haproxy_bind)]
     pub read_write: String,
 
-    /// Where clients connect that read; `none` for no such backend
+    /// Where reading clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
     #[arg(long, value_name = "BIND", default_value = ":5001", value_parser = haproxy_bind)]
     pub read_only: String,
 
-    /// Port of patroni-check.socket there
+    /// The agent's port for writes
+    ///
+    /// The port of patroni-check.socket on the database hosts.
     #[arg(long, value_name = "PORT", default_value = "5555", value_parser = clap::value_parser!(u16).range(1..))]
     pub agent_port: u16,
 
-    /// And of patroni-check-replica.socket
+    /// The agent's port for reads
+    ///
+    /// The port of patroni-check-replica.socket on the database hosts.
     #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
     pub replica_port: u16,
 
-    /// Where the stats page is; `none` for none
+    /// Where the stats page is
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
     #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000", value_parser = haproxy_bind)]
     pub stats: String,
 
-    /// HAProxy's admin socket, or `none`
+    /// Admin socket
     ///
-    /// HAProxy does not start where the directory is not there: Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy, a
-    /// container's image neither.
+    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is missing. Debian's package
+    /// makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image has neither.
     #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock", value_parser = socket_path)]
     pub stats_socket: String,
 
-    /// Connections that a server takes
+    /// Most connections to a server
+    ///
+    /// HAProxy queues further connections.
     #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub maxconn: u32,
 
-    /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
+    /// Resolve servers' names while HAProxy runs
+    ///
+    /// The name of the resolvers section that is written for this.
     #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
     pub resolvers: Option<String>,
 }

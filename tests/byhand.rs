@@ -39,6 +39,9 @@ fn the_short_help_fits_on_one_screen_and_the_version_says_what_is_built_in() {
         let text = stdout(&output);
         let fits = text.lines().count() <= 24 && text.lines().all(|line| line.len() <= 80);
         assert!(output.status.success() && fits, "{text}");
+        // One line an option.
+        let options = text.lines().skip_while(|line| *line != "Options:").skip(1);
+        assert!({ options }.all(|line| line.trim_start().starts_with('-')), "{text}");
     }
     let long = stdout(&run(&["--help"]));
     assert!(long.contains("--cacert") && long.contains("PATRONI_CHECK_ON_FAILURE=drain"), "{long}");
