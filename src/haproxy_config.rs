@@ -187,13 +187,13 @@ pub fn configuration(cluster: &Cluster, what: &HaproxyConfig) -> Result<String, 
     let servers = servers(cluster)?.concat();
     if what.read_write != "none" {
         text += &format!(
-            "# Writes. The primary is UP, replicas are in MAINT, and DOWN means trouble.\n{}",
+            "# Writes. The primary is UP, and the replicas are in MAINT. DOWN means trouble.\n{}",
             listen(what, "read_write", &what.read_write, what.agent_port, &servers)
         );
     }
     if what.read_only != "none" {
         text += &format!(
-            "\n# Reads. Replicas are UP, the primary is in MAINT. Needs patroni-check-replica.socket on the hosts.\n{}",
+            "\n# Reads. The replicas are UP, and the primary is in MAINT. The hosts need patroni-check-replica.socket.\n{}",
             listen(what, "read_only", &what.read_only, what.replica_port, &servers)
         );
     }
@@ -203,35 +203,37 @@ pub fn configuration(cluster: &Cluster, what: &HaproxyConfig) -> Result<String, 
     Ok(text)
 }
 
-const HEAD: &str = "# haproxy -c -f FILE checks it; systemctl reload haproxy puts it in force.
+const HEAD: &str = "# Check this file with haproxy -c -f FILE, then activate it with systemctl reload haproxy.
 global
     log /dev/log local0
     user haproxy
     group haproxy
-SOCKET    # The first checks of all servers come at once and not spread over their interval: the primary is found sooner.
+SOCKET    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks, and the
+    # primary is found later.
     max-spread-checks 50
 
 defaults
     log global
     mode tcp
     option tcplog
-    # Clients and servers that vanished are noticed.
+    # Keepalive packets find clients and servers that have vanished.
     option clitcpka
     option srvtcpka
     timeout connect 2s
-    # PostgreSQL sessions may be idle for long.
+    # Sessions of PostgreSQL may be idle for a long time.
     timeout client 24h
     timeout server 24h
     timeout queue 10s
 ";
 
 const STATS_SOCKET: &str =
-    "    # HAProxy does not start where its directory is not there: Debian's package makes /run/haproxy, RHEL's
-    # /var/lib/haproxy, a container's image neither (--stats-socket).
+    "    # HAProxy does not start if the directory of this socket is missing. Debian's package makes /run/haproxy, RHEL's
+    # /var/lib/haproxy, a container's image neither. The option --stats-socket names another path.
     stats socket PATH mode 660 level admin
 ";
 
-const STATS: &str = "# Who is UP, MAINT or DOWN: a page for people, and with ;csv behind its address for programs.
+const STATS: &str =
+    "# A page that shows the state of each server. With ;csv at the end of its address it is for programs.
 listen stats
     bind BIND
     mode http
@@ -246,7 +248,7 @@ listen stats
 fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers: &str) -> String {
     let resolvers = what.resolvers.as_ref().map_or_else(String::new, |name| {
         format!(
-            "    # A name that has no address yet, or another one now, is looked up again.\n    \
+            "    # HAProxy starts even if a name has no address yet, and looks up names again while it runs.\n    \
              default-server resolvers {name} init-addr last,libc,none\n"
         )
     });
@@ -254,12 +256,13 @@ fn listen(what: &HaproxyConfig, view: &str, bind: &str, agent_port: u16, servers
         "listen {name}_{view}
     bind {bind}
     mode tcp
-    # A connection that is refused is refused, and not held for a second and tried at the same server once more.
+    # If a server refuses a connection, the client is told at once. By default HAProxy waits a second and tries the same
+    # server again.
     retries 0
-    # Only what the agent can't tell: is it there? What it says is read in the agent check.
+    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
     option tcp-check
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
-    # disabled: at a start of HAProxy no server takes a client before its agent has said READY.
+    # disabled: when HAProxy starts, a server takes no client until its agent has said READY.
     default-server disabled check port {agent_port} inter 1s fall 3 rise 1
     default-server agent-check agent-port {agent_port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
 {resolvers}",

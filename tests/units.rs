@@ -56,14 +56,17 @@ fn systemd_has_nothing_to_say_against_the_units() {
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
     let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
-    let uninstall = include_str!("../systemd/debian/prerm");
+    let uninstall = [include_str!("../systemd/debian/prerm"), include_str!("../Cargo.toml")];
     let mut sockets = 0;
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap();
         let name = unit.file_name().into_string().unwrap();
         if name.ends_with(".socket") {
             sockets += 1;
-            assert!(part_of.contains(&name.as_str()) && uninstall.contains(&name), "{name}");
+            assert!(
+                part_of.contains(&name.as_str()) && uninstall.iter().all(|script| script.contains(&name)),
+                "{name}"
+            );
         }
         if !name.ends_with(".socket") && !name.ends_with(".service") {
             continue;
@@ -77,7 +80,22 @@ fn the_service_steps_aside_for_each_socket_and_wants_none() {
     assert_eq!(part_of.len(), sockets);
 }
 
-/// A process for one check has the same sandbox on each port.
+/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a template share.
+#[test]
+fn the_services_have_the_same_sandbox() {
+    let sandbox = |unit: &'static str| {
+        let lines = unit.lines().skip_while(|line| !line.starts_with("# The sandbox:"));
+        lines
+            .filter(|line| *line != "# One user for all instances." && *line != "User=patroni-check")
+            .collect::<Vec<_>>()
+    };
+    let of_the_service = sandbox(include_str!("../systemd/patroni-check.service"));
+    assert!(of_the_service.len() > 20, "{of_the_service:?}");
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check@.service")), of_the_service);
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check-replica@.service")), of_the_service);
+}
+
+/// A process for one check is the same on each port.
 #[test]
 fn the_templates_differ_in_their_endpoint_only() {
     let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! Writes what follows from the command line, so that each statement is written once, in src/cli.rs:
 //! `completions COMPLETIONS SETTINGS PAGES`, three directories, for the shells' completions, the settings file `default`, and the
-//! sources of the manual pages, man/*.md, with their `{{MARKS}}` replaced.
+//! sources of the manual pages, man/*.md, with the `{{MARKS}}` of the first one replaced.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -41,10 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The name under which bash looks for it.
     fs::rename(completions.join("patroni-check.bash"), completions.join("patroni-check"))?;
     fs::write(Path::new(settings).join("default"), settings_file(&command))?;
-    for page in ["patroni-check.8.md", "patroni-check.socket.5.md"] {
-        let source = fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/man")).join(page))?;
-        fs::write(Path::new(pages).join(page), manual_page(&command, source)?)?;
-    }
+    let source = |page: &str| fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/man")).join(page));
+    let page = |page: &str, text: String| fs::write(Path::new(pages).join(page), text);
+    page("patroni-check.8.md", manual_page(&command, source("patroni-check.8.md")?)?)?;
+    page("patroni-check.socket.5.md", source("patroni-check.socket.5.md")?)?;
     Ok(())
 }
 
@@ -81,9 +81,11 @@ fn manual_page(command: &Command, mut page: String) -> Result<String, String> {
         ("{{EXIT STATUS}}", exit_statuses(statuses, "")),
     ];
     for (mark, text) in marks {
-        page = page.replace(&format!("{mark}\n"), &format!("{}\n", text.trim_end()));
+        let (before, after) =
+            page.split_once(mark).ok_or_else(|| format!("man/patroni-check.8.md: {mark} is missing"))?;
+        page = format!("{before}{}{after}", text.trim_end());
     }
-    if page.contains("{{") { Err("an unknown mark".into()) } else { Ok(page) }
+    Ok(page)
 }
 
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
