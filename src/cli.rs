@@ -308,7 +308,8 @@ impl Options {
     /// What the operator should know of these options.
     pub fn warning(&self) -> Option<String> {
         let who = &self.patroni;
-        self.insecure.then(|| format!("--insecure: whoever answers at {who} is taken for Patroni"))
+        self.insecure
+            .then(|| format!("--insecure: the certificate is not checked, and any server at {who} counts as Patroni"))
     }
 
     /// The endpoints that a check may name by agent-send, beside those of the sockets.

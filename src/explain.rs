@@ -20,9 +20,9 @@ use asking::{Asking, Lag};
 const WIDTH: usize = 80;
 
 /// Why the service may say something else.
-const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service goes by who held it last: for \
-    --grace, in a paused cluster for as long as this lasts. explain remembers nothing; systemctl status patroni-check shows \
-    what the service says.";
+const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
+    for --grace, and in a paused cluster for as long as this lasts. explain remembers nothing. systemctl status \
+    patroni-check shows what the service says.";
 
 /// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

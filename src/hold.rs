@@ -130,8 +130,8 @@ fn describe(kind: fs::FileType) -> &'static str {
 /// What kept the file from being written.
 pub fn begin(hold: &Hold, reason: &str) -> io::Result<()> {
     hold.begin(reason).map_err(|e| about(hold, &e))?;
-    say("Held: this node says MAINT at the next check, whatever becomes of it, until: patroni-check release\n\
-         If it is the primary nobody takes writes now; patronictl switchover first would have been the way.");
+    say("Held: from the next check on this node answers MAINT, until you run: patroni-check release\n\
+         If this node is the primary, no node takes writes now. Better run patronictl switchover before a hold.");
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub fn serve(
         journal.warn(warning);
     }
     let notifier = Notifier::from_env().unwrap_or_else(|e| {
-        journal.warn(format!("no word to the service manager (NOTIFY_SOCKET): {e}"));
+        journal.warn(format!("can't notify the service manager (NOTIFY_SOCKET): {e}"));
         Notifier::nobody()
     });
     let mut responder = Responder::new(listeners, options, journal, notifier)?;
@@ -158,7 +158,7 @@ impl Responder {
 
     fn begin(&self) {
         if let Err(e) = self.notifier.ready() {
-            self.journal.warn(format!("no READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
+            self.journal.warn(format!("can't send READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
         }
         self.notifier.status(&self.desks.status());
     }

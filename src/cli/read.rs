@@ -79,7 +79,7 @@ impl Options {
         let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
         // What was meant by a misspelt one would be left undone.
         if let Some(name) = own.chain(settings.keys().cloned()).find(is_unknown) {
-            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help has them all")));
+            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help lists the settings")));
         }
         Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))
     }
@@ -93,11 +93,11 @@ impl Options {
         match service.is_kept_from(&self.hold_file) {
             _ if !service.is_known() => Ok(()),
             _ if self.hold_file != Path::new(of_service) => {
-                complain(&format!("--hold-file {file}: {from} goes by another one, {of_service}"));
+                complain(&format!("--hold-file {file}: {from} uses another file, {of_service}"));
                 Ok(())
             }
             Some(why) => Err(BadConfiguration(format!(
-                "--hold-file {file}: {from} can't look there ({why}); set it to one like {HOLD_FILE}"
+                "--hold-file {file}: {from} can't see this file ({why}); choose one like {HOLD_FILE}"
             ))),
             None => Ok(()),
         }
@@ -135,7 +135,7 @@ fn settings_of(service: &Service, command: &Command) -> Settings {
         Err(e) => unknown.push(format!("its ExecStart=: {e}")),
     }
     if !unknown.is_empty() {
-        complain(&format!("{} has more than can be known here: {}", service.from, unknown.join("; ")));
+        complain(&format!("{} has settings that are unknown here: {}", service.from, unknown.join("; ")));
     }
     settings
 }
@@ -168,14 +168,14 @@ pub fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
         "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
-        _ => Err("yes or no is needed".into()),
+        _ => Err("write yes or no".into()),
     }
 }
 
 /// A file by its whole path, because the service has another working directory than a person.
 pub fn absolute(text: &str) -> Result<PathBuf, String> {
     let is_file = text.starts_with('/') && !text.ends_with('/');
-    if is_file { Ok(text.into()) } else { Err(format!("a file by its whole path is needed, like {HOLD_FILE}")) }
+    if is_file { Ok(text.into()) } else { Err(format!("write the whole path of a file, like {HOLD_FILE}")) }
 }
 
 /// What is said in the name of a socket as well.
