@@ -67,8 +67,8 @@ pub struct Options {
     /// Endpoint to answer for
     ///
     /// One of Patroni's health check endpoints, with the parameters of Patroni's manual: `lag=`, `tag_NAME=` and `mode=`.
-    /// It is for the sockets that do not name an endpoint themselves (FileDescriptorName=). For `/readiness` with
-    /// parameters Patroni gets a second request, because the answer to the first does not tell Patroni's version.
+    /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni
+    /// gets a second request, because the answer to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     #[arg(value_parser = named::<Endpoint>)]
     endpoint: Endpoint,
@@ -84,9 +84,9 @@ pub struct Options {
 
     /// Listen on this address and port
     ///
-    /// For a host without systemd, such as a container. It has no effect if systemd passes sockets. `ADDR:PORT=NAME` says
-    /// what the port is for: an endpoint, `agent-send` or `metrics`. The option may be repeated, 64 times at most. In the
-    /// environment the ports are separated by spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
+    /// Use this on a host without systemd, such as a container. It has no effect if systemd passes sockets.
+    /// `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send` or `metrics`. The option may be repeated, 64
+    /// times at most. In the environment the ports are separated by spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
     #[arg(long, env = "PATRONI_CHECK_LISTEN", hide_env = true, value_name = "ADDR:PORT", value_delimiter = ' ')]
     listen: Vec<Listen>,
 
@@ -100,19 +100,19 @@ pub struct Options {
 
     /// Reply if broken: maint, down, drain or silent
     ///
-    /// A node on which something is wrong sends this. The default depends on the endpoint. For `/primary`, `/master`,
-    /// `/read-write`, `/leader` and `/standby-leader` it is `maint`: only one node of the cluster is meant, and all others
-    /// stand by, broken or not. For all other endpoints it is `down`. With `silent` nothing is sent, and HAProxy keeps the
-    /// last state. With `--words=plain` the default is always `maint`, and `down` is refused, because no plain word ends a
-    /// DOWN.
+    /// This is the reply if something is wrong with the node or with its Patroni. The default depends on the endpoint. For
+    /// `/primary`, `/master`, `/read-write`, `/leader` and `/standby-leader` it is `maint`: only one node of the cluster
+    /// serves there, and all others stand by, broken or not. For all other endpoints it is `down`. With `silent` nothing is
+    /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`, and `down` is refused,
+    /// because no plain word ends a DOWN.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_enum, value_name = "WORD")]
     #[arg(hide_possible_values = true)]
     on_failure: Option<OnFailure>,
 
     /// Reply on standby: maint, drain or down
     ///
-    /// A healthy node that is not meant for the endpoint sends this, such as a replica for `/primary`. The default is
-    /// `maint`. With `--words=plain`, `down` is refused.
+    /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for `/primary`. The default
+    /// is `maint`. With `--words=plain`, `down` is refused.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_enum, value_name = "WORD")]
     #[arg(hide_possible_values = true)]
     on_standby: Option<OnStandby>,
@@ -140,8 +140,8 @@ pub struct Options {
     /// 20s at most; 0s means no grace. In a paused cluster without a leader the last verdict stands for as long as that
     /// state lasts.
     ///
-    /// Keep the grace below Patroni's `ttl - loop_wait - retry_timeout`. At least this much time is left of the leader's
-    /// lease. With a longer grace two nodes may be READY at once. `patronictl show-config` shows the three values.
+    /// Keep the grace below Patroni's `ttl - loop_wait - retry_timeout`, because the leader's lease is sure to last only
+    /// this long. With a longer grace two nodes may be READY at once. `patronictl show-config` shows the three values.
     /// Patroni's defaults are 30, 10 and 10, which leave 10s.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = |text: &str| duration(text, &GRACES))]
@@ -164,8 +164,8 @@ pub struct Options {
 
     /// Our certificate for Patroni
     ///
-    /// A PEM file, for `restapi.verify_client: required`. Certificates that lead to the authority follow ours in the same
-    /// file. It needs --key.
+    /// A PEM file, for `restapi.verify_client: required`. Intermediate certificates follow ours in the same file. It needs
+    /// --key.
     #[arg(
         long,
         global = true,
@@ -191,7 +191,8 @@ pub struct Options {
 
     /// Accept any certificate from Patroni
     ///
-    /// The program warns of it at each start. In the environment the value is `yes` or `no`, in any form that systemd takes.
+    /// The program warns about it at each start. In the environment the value is `yes` or `no`, in any form that systemd
+    /// takes.
     #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
     #[arg(value_parser = yes_or_no)]
     insecure: bool,
