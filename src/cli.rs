@@ -40,7 +40,8 @@ const HOLD_FILE: &str = "/etc/patroni-check/hold";
 /// Answers HAProxy's agent-check on a Patroni host: READY or MAINT, and why
 ///
 /// The program looks for a socket to answer on and takes the first that it finds: the sockets that systemd passes
-/// (patroni-check.socket), the ports of --listen, a connection on standard input (inetd). If it finds none, it prints the reply.
+/// (patroni-check.socket), the ports of --listen, a connection on standard input (inetd). If it finds none, it prints the
+/// reply.
 #[derive(Debug, Clone, Parser)]
 #[command(
     version = VERSION,

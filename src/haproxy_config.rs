@@ -212,8 +212,8 @@ global
     log /dev/log local0
     user haproxy
     group haproxy
-SOCKET    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks, and the
-    # primary is found later.
+SOCKET    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks,
+    # and the primary is found later.
     max-spread-checks 50
 
 defaults

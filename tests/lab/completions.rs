@@ -1,6 +1,6 @@
-//! Writes what follows from the command line, so that each statement is written once, in src/cli.rs:
-//! `completions COMPLETIONS SETTINGS PAGES`, three directories, for the shells' completions, the settings file `default`, and the
-//! sources of the manual pages, man/*.md, with the `{{MARKS}}` of the first one replaced.
+//! Writes what follows from the command line, so that each text stands once, where clap has it. `completions COMPLETIONS
+//! SETTINGS PAGES` names three directories: for the shells' completions, for the settings file `default`, and for the sources
+//! of the manual pages, man/*.md, in which `{{MARKS}}` are replaced by what is generated.
 
 use std::error::Error;
 use std::fmt::Write as _;
