@@ -5,7 +5,7 @@
 # make intervals  what a client's outage in a switchover is at agent-inter 250, 100 and 50 ms, and what each costs
 #                 SWITCHOVERS=10 at each, OUT=target/intervals, PATRONI=4.1.5 for one from PyPI
 # make pictures   draws the README's pictures from the demo, OUT=docs
-# make man        manual pages and shell completions from their sources
+# make man        manual pages, shell completions and the settings file from the command line and man/*.md
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
 # make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
@@ -88,12 +88,13 @@ pictures: toolchain
 # What is checked in of it is compared with its sources by tests/units.rs. Newer groffs have no font C.
 PAGES = man
 COMPLETIONS = completions
+SETTINGS = systemd
 man: toolchain
 	@tests/install-packages pandoc
+	cargo run --quiet --locked --example completions -- $(COMPLETIONS) $(SETTINGS) target/man
 	for page in $(MAN); do \
-	    pandoc -s -t man man/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
+	    pandoc -s -t man target/man/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
 	done
-	cargo run --quiet --locked --example completions -- $(COMPLETIONS)
 
 soak: toolchain
 	@tests/install-packages debootstrap systemd-container

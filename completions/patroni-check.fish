@@ -26,67 +26,67 @@ end
 
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'Further endpoints that agent-send may name' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Bind a port ourselves' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d '`full`, or one `plain` word' -r -f -a "full\t'An administrative and an operational word, and the reason: `MAINT UP # replica streaming`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'More endpoints that agent-send may name' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Listen on this address and port' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d 'Reply format: full or plain' -r -f -a "full\t'An administrative and an operational word, and the reason: `MAINT UP # replica streaming`'
 plain\t'One word, as the Python daemon sent it: `READY` or `MAINT`'"
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-failure -d 'Broken: `maint`, `down`, `drain` or `silent`' -r -f -a "maint\t'In maintenance'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-failure -d 'Reply if broken: maint, down, drain or silent' -r -f -a "maint\t'In maintenance'
 down\t'Down, which alarms'
 drain\t'No new sessions; never cuts one'
 silent\t'Nothing: HAProxy keeps the last state, for as long as it lasts'"
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby -d 'Not meant: `maint`, `drain` or `down`' -r -f -a "maint\t'In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby -d 'Reply on standby: maint, drain or down' -r -f -a "maint\t'In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`'
 drain\t'No new sessions; never cuts one'
 down\t'Down'"
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'So old may Patroni\'s word be' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Patroni silent: its word stands' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l key -d 'PEM file of its key' -r -F
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this time' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'Reuse Patroni\'s answer this long' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Keep the verdict if Patroni is silent' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -s V -l version -d 'Print version'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "explain" -d 'Show what this node answers on each endpoint, and why'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy-config" -d 'Write an HAProxy configuration for this cluster'
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Say MAINT from now on, across restarts, until `release`'
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End a hold'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Answer every check with MAINT until `release`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End the hold'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l key -d 'PEM file of its key' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'For scripts'
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'Print JSON, for scripts'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Backends\' names begin with it' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where clients connect that write, as ADDR:PORT or :PORT' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where clients connect that read; `none` for no such backend' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'Port of patroni-check.socket there' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'And of patroni-check-replica.socket' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is; `none` for none' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'HAProxy\'s admin socket, or `none`' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Connections that a server takes' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l resolvers -d 'Look servers\' names up again while HAProxy runs, by a resolvers section of this name' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Prefix of the backends\' names' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where writing clients connect' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where reading clients connect' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'The agent\'s port for writes' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'The agent\'s port for reads' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'Admin socket' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Most connections to a server' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l resolvers -d 'Resolve servers\' names while HAProxy runs' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l key -d 'PEM file of its key' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'The backends alone, without global, defaults and the stats page'
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'Print only the backends'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l key -d 'PEM file of its key' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l patroni -d 'Patroni\'s REST API' -r
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'PEM file of the authorities for Patroni\'s certificate, or of itself [default: the system\'s]' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cert -d 'PEM file of our certificate, for restapi.verify_client: required' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l key -d 'PEM file of its key' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Say MAINT on every endpoint while this file is there' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l insecure -d 'Take any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -103,7 +103,9 @@ impl Config {
     /// What the operator should know of these settings, although they can be meant.
     pub fn warning(&self) -> Option<String> {
         let who = &self.patroni;
-        self.tls.insecure.then(|| format!("--insecure: whoever answers at {who} is taken for Patroni"))
+        let insecure = self.tls.insecure;
+        insecure
+            .then(|| format!("--insecure: the certificate is not checked, and any server at {who} counts as Patroni"))
     }
 
     /// The endpoints that a check may name by agent-send, beside those of the sockets.

@@ -150,20 +150,20 @@ impl Endpoint {
         let path = self.path;
         if name == "lag" {
             if self.kind != Kind::Reads && path != READINESS {
-                return Err(format!("{path} knows no lag; the endpoints for reads do, such as /replica"));
+                return Err(format!("{path} has no parameter lag; the endpoints for reads have it, such as /replica"));
             }
             if self.lag.replace(bytes(value)?).is_some() {
-                return Err("lag is given twice; Patroni would heed the first only".into());
+                return Err("lag is given twice; Patroni would use the first only".into());
             }
         } else if name == "mode" {
             if path != READINESS {
-                return Err(format!("{path} knows no mode; {READINESS} does"));
+                return Err(format!("{path} has no parameter mode; {READINESS} has it"));
             }
             let Some(known) = ["apply", "write"].into_iter().find(|known| *known == value) else {
-                return Err(format!("mode={value}: apply or write; Patroni would take it for apply"));
+                return Err(format!("mode={value}: a mode is apply or write; Patroni would take this one for apply"));
             };
             if self.mode.replace(known).is_some() {
-                return Err("mode is given twice; Patroni would heed the first only".into());
+                return Err("mode is given twice; Patroni would use the first only".into());
             }
         } else if name.len() > "tag_".len() && name.starts_with("tag_") {
             if !matches!(self.kind, Kind::Reads | Kind::Health) {
@@ -173,17 +173,17 @@ impl Endpoint {
                 return Err(format!("{name} has no value; Patroni would ignore it"));
             }
             if !is_query_text(name) || !is_query_text(value) {
-                return Err(format!(
-                    "{parameter:?}: letters, digits and -._~ are written as they are, all else as %XX"
-                ));
+                return Err(format!("{parameter:?}: write letters, digits and -._~ as they are, and all else as %XX"));
             }
             let prefix = format!("{name}=");
             if self.tags.iter().any(|tag| tag.starts_with(&prefix)) {
-                return Err(format!("{name} is given twice; Patroni would heed the first only"));
+                return Err(format!("{name} is given twice; Patroni would use the first only"));
             }
             self.tags.push(parameter.to_owned());
         } else {
-            return Err(format!("{name:?} is no parameter of Patroni's health checks; known: lag, tag_NAME, mode"));
+            return Err(format!(
+                "{name:?} is no parameter of Patroni's health checks; they have lag, tag_NAME and mode"
+            ));
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub fn serve(listeners: Vec<(TcpListener, ListenerRole)>, config: &Config) -> Re
         journal.warn(warning);
     }
     let notifier = Notifier::from_env().unwrap_or_else(|e| {
-        journal.warn(format!("no word to the service manager (NOTIFY_SOCKET): {e}"));
+        journal.warn(format!("can't notify the service manager (NOTIFY_SOCKET): {e}"));
         Notifier::without_manager()
     });
     let mut server = Server::new(listeners, config, journal, notifier)?;

@@ -67,7 +67,7 @@ pub enum Evidence {
 
 impl Verdict {
     /// Held for this reason, if one was given.
-    pub(crate) fn held(why: &str) -> Self {
+    pub fn held(why: &str) -> Self {
         Verdict::Held(if why.is_empty() { "held".into() } else { format!("held: {why}") })
     }
 

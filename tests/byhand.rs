@@ -39,6 +39,9 @@ fn the_short_help_fits_on_one_screen_and_the_version_says_what_is_built_in() {
         let text = stdout(&output);
         let fits = text.lines().count() <= 24 && text.lines().all(|line| line.len() <= 80);
         assert!(output.status.success() && fits, "{text}");
+        // One line an option.
+        let options = text.lines().skip_while(|line| *line != "Options:").skip(1);
+        assert!({ options }.all(|line| line.trim_start().starts_with('-')), "{text}");
     }
     let long = stdout(&run(&["--help"]));
     assert!(long.contains("--cacert") && long.contains("PATRONI_CHECK_ON_FAILURE=drain"), "{long}");
@@ -123,8 +126,8 @@ fn explain_asks_nothing_more_of_a_patroni_that_hangs() {
     let asked: Vec<_> = patroni.requests().iter().map(|line| line.replace(" HTTP/1.1", "")).collect();
     assert_eq!(asked, ["GET /health", "GET /primary", "GET /sync"]);
     assert!(text.starts_with("CRITICAL: /sync: patroni: no answer within 5s\n"), "{text}");
-    assert_eq!(text.matches("patroni: not asked: it has not").count(), 2, "{text}");
-    assert!(text.contains("Patroni took the connection and says nothing"), "{text}");
+    assert_eq!(text.matches("patroni: not asked: Patroni did not").count(), 2, "{text}");
+    assert!(text.contains("Patroni accepted the connection and does not answer"), "{text}");
     // One that never answers at all is asked once.
     let patroni = StandIn::new(Behaviour::Hang);
     assert_eq!(explain(&patroni.url(), &[]).0, Some(2));
@@ -139,7 +142,7 @@ fn explain_ends_in_time_however_slow_patroni_is() {
     // Three answers in ten seconds, a fourth request that was not answered in the last one, and no other.
     assert!(status == Some(1) && patroni.requests().len() <= 4 && patroni.most_in_flight() == 1, "{text}");
     assert!(
-        text.split_whitespace().collect::<Vec<_>>().join(" ").contains("not asked: it has not answered /"),
+        text.split_whitespace().collect::<Vec<_>>().join(" ").contains("not asked: Patroni did not answer /"),
         "{text}"
     );
 }

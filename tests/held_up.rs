@@ -154,7 +154,7 @@ fn a_manager_that_is_not_there_is_a_warning() {
         let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
         let agent = Agent::start(command.env("NOTIFY_SOCKET", name), port.address);
         assert_eq!(agent.check(), READY, "{name}");
-        let warning = agent.process.output().contains("to the service manager (NOTIFY_SOCKET)");
+        let warning = agent.process.output().contains("the service manager (NOTIFY_SOCKET)");
         assert_eq!(warning, !name.is_empty(), "{name}: {}", agent.process.output());
     }
 }

@@ -258,7 +258,7 @@ fn sockets_that_may_be_for_another_process_are_bad_configuration() {
         ("LISTEN_PID=me", "LISTEN_PID"),
         ("LISTEN_FDS=one", "LISTEN_FDS"),
         // Without its name a socket would answer for another endpoint.
-        ("LISTEN_FDNAMES=/primary:/replica", "1 and 2 names"),
+        ("LISTEN_FDNAMES=/primary:/replica", "1 sockets and 2 names"),
         ("LISTEN_FDS=2 LISTEN_FDNAMES=/replica", "LISTEN_FDS"),
     ];
     for (change, complaint) in table {

@@ -101,14 +101,14 @@ fn the_hold_is_where_the_service_looks_whatever_says_so() {
     // What a person says wins, and he is told that the service goes by another one.
     let mine = host.file("mine");
     let output = host.with_service(&of_file(&blanks)).args(["hold", "--hold-file", &mine]).output().unwrap();
-    assert!(error(&output).contains(&format!("patroni-check.service goes by another one, {first}")), "{output:?}");
+    assert!(error(&output).contains(&format!("patroni-check.service uses another file, {first}")), "{output:?}");
     fs::remove_file(&mine).unwrap();
     let output =
         host.with_service(&of_file(&blanks)).env("PATRONI_CHECK_HOLD_FILE", &mine).arg("hold").output().unwrap();
     assert!(output.status.success() && Path::new(&mine).exists(), "{output:?}");
     // Empty is the default, which is what the service goes by then.
     let output = host.with_service(&of_file(&nothing)).args(["release", "--hold-file", &mine]).output().unwrap();
-    assert!(error(&output).contains("goes by another one, /etc/patroni-check/hold"), "{output:?}");
+    assert!(error(&output).contains("uses another file, /etc/patroni-check/hold"), "{output:?}");
 }
 
 #[test]
@@ -129,13 +129,16 @@ fn explain_asks_as_the_service_does() {
     // The command line of the unit wins over its files, and a person's over all.
     let in_command = format!("{properties}{}", exec_start(&format!(" --patroni={} --insecure", other.url())));
     let (text, complaint) = explain(&in_command, &[]);
-    assert!(text.contains(&other.url()) && complaint.contains("--insecure: whoever"), "{text}{complaint}");
+    assert!(
+        text.contains(&other.url()) && complaint.contains("--insecure: the certificate is not checked"),
+        "{text}{complaint}"
+    );
     let (text, _) = explain(&in_command, &["--patroni", &patroni.url()]);
     assert!(text.contains(&patroni.url()), "{text}");
     // What only the service can know.
     let credentials = " --cacert ${CREDENTIALS_DIRECTORY}/ca.crt --grace 2s";
     let (text, complaint) = explain(&format!("{properties}{}", exec_start(credentials)), &[]);
-    let told = "patroni-check: patroni-check.service has more than can be known here: \
+    let told = "patroni-check: patroni-check.service has settings that are unknown here: \
                 --cacert ${CREDENTIALS_DIRECTORY}/ca.crt\n";
     assert!(text.contains(&patroni.url()) && complaint == told, "{text}{complaint}");
     for (command, said) in [
@@ -211,7 +214,7 @@ fn a_hold_that_the_service_can_not_see_is_refused() {
                     assert!(error(&output).contains(why) && error(&output).lines().count() == 1, "{output:?}");
                     assert!(!Path::new(file).exists(), "{file}");
                 }
-                None => assert!(!error(&output).contains("can't look"), "{command} {file}: {output:?}"),
+                None => assert!(!error(&output).contains("can't see"), "{command} {file}: {output:?}"),
             }
         }
     }
@@ -281,10 +284,10 @@ fn what_can_not_be_meant_is_one_line_and_exit_status_2() {
         (&["--deadline", "5001ms"], "out of range: 1ms to 5s"),
         (&["--deadline", "999us"], "out of range: 1ms to 5s"),
         (&["--deadline", ages], "--deadline"),
-        (&["--hold-file", "hold"], "by its whole path"),
+        (&["--hold-file", "hold"], "the whole path of a file"),
         (&["--hold-file", ""], "--hold-file"),
-        (&["--hold-file", "/etc/patroni-check/"], "by its whole path"),
-        (&["release", "--hold-file", "./hold"], "by its whole path"),
+        (&["--hold-file", "/etc/patroni-check/"], "the whole path of a file"),
+        (&["release", "--hold-file", "./hold"], "the whole path of a file"),
         (&["--endpoint", &name], "255 bytes at most"),
         (&["--listen", &purpose], "255 bytes at most"),
         (&["--cacert", &path], "4096 bytes at most"),

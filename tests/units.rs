@@ -56,14 +56,17 @@ fn systemd_has_nothing_to_say_against_the_units() {
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
     let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
-    let uninstall = include_str!("../systemd/debian/prerm");
+    let uninstall = [include_str!("../systemd/debian/prerm"), include_str!("../Cargo.toml")];
     let mut sockets = 0;
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap();
         let name = unit.file_name().into_string().unwrap();
         if name.ends_with(".socket") {
             sockets += 1;
-            assert!(part_of.contains(&name.as_str()) && uninstall.contains(&name), "{name}");
+            assert!(
+                part_of.contains(&name.as_str()) && uninstall.iter().all(|script| script.contains(&name)),
+                "{name}"
+            );
         }
         if !name.ends_with(".socket") && !name.ends_with(".service") {
             continue;
@@ -77,7 +80,22 @@ fn the_service_steps_aside_for_each_socket_and_wants_none() {
     assert_eq!(part_of.len(), sockets);
 }
 
-/// A process for one check has the same sandbox on each port.
+/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a template share.
+#[test]
+fn the_services_have_the_same_sandbox() {
+    let sandbox = |unit: &'static str| {
+        let lines = unit.lines().skip_while(|line| !line.starts_with("# The sandbox:"));
+        lines
+            .filter(|line| *line != "# One user for all instances." && *line != "User=patroni-check")
+            .collect::<Vec<_>>()
+    };
+    let of_the_service = sandbox(include_str!("../systemd/patroni-check.service"));
+    assert!(of_the_service.len() > 20, "{of_the_service:?}");
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check@.service")), of_the_service);
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check-replica@.service")), of_the_service);
+}
+
+/// A process for one check is the same on each port.
 #[test]
 fn the_templates_differ_in_their_endpoint_only() {
     let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
@@ -129,30 +147,16 @@ fn the_longest_deadline_is_over_before_systemd_loses_its_patience() {
     assert!(instance >= 2 * deadline + Duration::from_secs(2), "{instance:?}");
 }
 
-/// A setting without its line in the file would be hard to find.
-#[test]
-fn the_settings_file_has_a_line_for_every_option() {
-    let help = Command::new(env!("CARGO_BIN_EXE_patroni-check")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let options = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next());
-    let options: Vec<_> = options.collect();
-    assert!(options.len() > 10, "{help}");
-    for option in options {
-        let variable = format!("\n#PATRONI_CHECK_{}=", option.to_uppercase().replace('-', "_"));
-        assert!(include_str!("../systemd/default").contains(&variable), "{variable}");
-        assert!(include_str!("../man/patroni-check.8.md").contains(&format!("**\\--{option}**")), "--{option}");
-    }
-}
-
 /// What is checked in is what its sources give; else `make man`.
 #[test]
-fn manual_pages_and_completions_are_those_of_their_sources() {
+fn manual_pages_settings_and_completions_are_those_of_their_sources() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = TempDir::new().unwrap();
     let pandoc = String::from_utf8(Command::new("pandoc").arg("--version").output().unwrap().stdout).unwrap();
     let pandoc = pandoc.lines().next().unwrap().trim_start_matches("pandoc ");
     let mut make = Command::new("make");
-    make.arg("man").args(["PAGES", "COMPLETIONS"].map(|what| format!("{what}={}", directory.path().display())));
+    make.arg("man")
+        .args(["PAGES", "COMPLETIONS", "SETTINGS"].map(|what| format!("{what}={}", directory.path().display())));
     assert!(make.current_dir(root).output().unwrap().status.success());
     let same = |checked_in: &str| {
         let name = Path::new(checked_in).file_name().unwrap();
@@ -170,6 +174,7 @@ fn manual_pages_and_completions_are_those_of_their_sources() {
     for file in ["completions/patroni-check", "completions/_patroni-check", "completions/patroni-check.fish"] {
         assert!(same(file), "{file} is of another program: make man");
     }
+    assert!(same("systemd/default"), "the options have other texts than systemd/default: make man");
     // That bash takes it, and offers what there is.
     let script = r#"source completions/patroni-check; COMP_WORDS=(patroni-check --on-failure ""); COMP_CWORD=2
         $(complete -p patroni-check | sed 's/.*-F \([^ ]*\) .*/\1/') patroni-check "" --on-failure; echo "${COMPREPLY[*]}""#;

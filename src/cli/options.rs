@@ -28,93 +28,120 @@ const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(20
 
 /// Answers HAProxy's agent-check on a Patroni host: READY or MAINT, and why
 ///
-/// The socket to answer on is found, not chosen: listeners or a connection that systemd passes (patroni-check.socket), a
-/// connection on standard input (inetd), --listen, or none, and then the reply goes to standard output.
+/// The program looks for a socket to answer on and takes the first that it finds: the sockets that systemd passes
+/// (patroni-check.socket), the ports of --listen, a connection on standard input (inetd). If it finds none, it prints the
+/// reply.
 #[derive(Debug, Parser)]
 #[command(
     version = VERSION,
     max_term_width = 100,
     disable_help_subcommand = true,
-    after_long_help = "Each option can also be set in the environment, as PATRONI_CHECK_ and its name: \
-    PATRONI_CHECK_ON_FAILURE=drain. An empty value is the default. The command line wins. The service's settings are in \
-    /etc/default/patroni-check; the subcommands heed them, and what else its unit says.\n\n\
-    Exit status: 0 answered or stopped in good order, 1 could not do its work, 2 wrong usage or configuration."
+    after_long_help = "Each option can also be set in the environment. The variable is PATRONI_CHECK_ and the option's \
+    pub(super) name: PATRONI_CHECK_ON_FAILURE=drain. The command line wins over the environment. An empty value means the default. \
+    A PATRONI_CHECK_ variable that is no option is an error. The service has its settings in \
+    /etc/default/patroni-check. The commands use the settings of the service, too.\n\n\
+    Exit status (`explain` has its own):\n  \
+    0  answered, or stopped when asked to\n  \
+    1  could not do its work\n  \
+    2  wrong usage or configuration\n  \
+    6  started as a service without a socket"
 )]
 pub(super) struct Options {
     /// Patroni's REST API
     ///
-    /// Its base address, http or https.
+    /// Its address: http or https, a host and a port, and nothing after the port.
     #[arg(long, global = true, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
     #[arg(default_value = "http://localhost:8008")]
     pub(super) patroni: BaseUrl,
 
     /// Endpoint to answer for
     ///
-    /// One of Patroni's health check endpoints, for sockets whose name (FileDescriptorName=) does not say. Parameters as in Patroni's manual: lag=, tag_NAME= and mode=.
+    /// One of Patroni's health check endpoints, with the parameters of Patroni's manual: `lag=`, `tag_NAME=` and `mode=`.
+    /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni
+    /// gets a second request, because the answer to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     #[arg(value_parser = named::<Endpoint>)]
     pub(super) endpoint: Endpoint,
 
-    /// Further endpoints that agent-send may name
+    /// More endpoints that agent-send may name
     ///
-    /// May be repeated; in the environment they are separated by spaces. On an agent-send socket a check names its endpoint: that
-    /// of another socket, --endpoint, or one of these.
+    /// On an agent-send socket each check names an endpoint. It may be the endpoint of another socket, the one of
+    /// --endpoint, or one of these. The option may be repeated, 64 times at most. In the environment the endpoints are
+    /// separated by spaces: `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
     #[arg(value_parser = named::<Endpoint>)]
     pub(super) also: Vec<Endpoint>,
 
-    /// Bind a port ourselves
+    /// Listen on this address and port
     ///
-    /// May be repeated; in the environment they are separated by spaces. ADDR:PORT=NAME is for what NAME says:
-    /// an endpoint, `agent-send` or `metrics`.
+    /// Use this on a host without systemd, such as a container. It has no effect if systemd passes sockets.
+    /// `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send` or `metrics`. The option may be repeated, 64
+    /// times at most. In the environment the ports are separated by spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
     #[arg(long, env = "PATRONI_CHECK_LISTEN", hide_env = true, value_name = "ADDR:PORT", value_delimiter = ' ')]
     pub(super) listen: Vec<Listen>,
 
-    /// `full`, or one `plain` word
+    /// Reply format: full or plain
     ///
-    /// full: an administrative and an operational word, and the reason, as in `MAINT UP # replica streaming`. plain: READY
-    /// or MAINT alone, as the Python script said it.
+    /// `full` is an administrative word, an operational word and the reason: `MAINT UP # replica streaming`. `plain` is one
+    /// word, such as `READY` or `MAINT`, byte for byte as the Python script sent it.
     #[arg(long, env = "PATRONI_CHECK_WORDS", hide_env = true, default_value = "full")]
     #[arg(hide_possible_values = true, value_parser = one_of(&ReplyFormat::NAMED))]
     pub(super) words: ReplyFormat,
 
-    /// Broken: `maint`, `down`, `drain` or `silent`
+    /// Reply if broken: maint, down, drain or silent
     ///
-    /// What a node says where something is wrong. By default maint for the primary and leader endpoints, for which one node is meant and the others stand by, broken or
-    /// not; else down.
+    /// This is the reply if something is wrong with the node or with its Patroni. The default depends on the endpoint. For
+    /// `/primary`, `/master`, `/read-write`, `/leader` and `/standby-leader` it is `maint`: only one node of the cluster
+    /// serves there, and all others stand by, broken or not. For all other endpoints it is `down`. With `silent` nothing is
+    /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`, and `down` is refused,
+    /// because no plain word ends a DOWN.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_name = "WORD")]
     #[arg(hide_possible_values = true, value_parser = one_of(&OnFailure::NAMED))]
     pub(super) on_failure: Option<OnFailure>,
 
-    /// Not meant: `maint`, `drain` or `down`
+    /// Reply on standby: maint, drain or down
     ///
-    /// What a node says that is healthy, but not meant for this endpoint, as a replica for /primary. By default maint.
+    /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for `/primary`. The default
+    /// is `maint`. With `--words=plain`, `down` is refused.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_name = "WORD")]
     #[arg(hide_possible_values = true, value_parser = one_of(&OnStandby::NAMED))]
     pub(super) on_standby: Option<OnStandby>,
 
-    /// Answer each check within this
+    /// Answer each check within this time
     ///
-    /// 5s at most. Keep it below HAProxy's agent-inter.
+    /// 5s at most. Keep it below HAProxy's agent-inter, because HAProxy drops a late answer. The units that start one
+    /// process for each check set it to 500ms.
     #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "80ms")]
     #[arg(value_parser = |text: &str| duration(text, &DEADLINES))]
     pub(super) deadline: Duration,
 
-    /// So old may Patroni's word be
+    /// Reuse Patroni's answer this long
     ///
-    /// A check is answered from what Patroni said if it was asked at most this long before the check: 1s at most, as a node may be called READY for so long after its demotion. So Patroni is asked at most ten times a second for an endpoint.
+    /// Patroni is asked again only if its last answer is older than this. The age counts from the moment when Patroni was
+    /// asked. 1s at most, because a node may be called READY for this long after its demotion. With the default, Patroni is
+    /// asked at most ten times a second for each endpoint.
     #[arg(long, env = "PATRONI_CHECK_MAX_AGE", hide_env = true, value_name = "DURATION", default_value = "100ms")]
     #[arg(value_parser = |text: &str| duration(text, &MAX_AGES))]
     pub(super) max_age: Duration,
 
-    /// Patroni silent: its word stands
+    /// Keep the verdict if Patroni is silent
     ///
-    /// While Patroni does not answer, or says that nobody holds the leader lock, its last word stands until it is this old: 20s at most, 0s for none. In a paused cluster that nobody leads it stands for as long as that lasts. Keep it below what is left of the lock's lease at the least, or two nodes may be READY: Patroni's ttl - loop_wait - retry_timeout, 10s where `patronictl show-config` shows 30, 10 and 10, its defaults.
+    /// If Patroni does not answer, or says that nobody holds the leader lock, the last verdict stands until it is this old.
+    /// 20s at most; 0s means no grace. In a paused cluster without a leader the last verdict stands for as long as that
+    /// state lasts.
+    ///
+    /// Keep the grace below Patroni's `ttl - loop_wait - retry_timeout`, because the leader's lease is sure to last only
+    /// this long. With a longer grace two nodes may be READY at once. `patronictl show-config` shows the three values.
+    /// Patroni's defaults are 30, 10 and 10, which leave 10s.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = |text: &str| duration(text, &GRACES))]
     pub(super) grace: Duration,
 
-    /// PEM file of the authorities for Patroni's certificate, or of itself [default: the system's]
+    /// Trust these authorities for Patroni
+    ///
+    /// A PEM file with the authorities that sign Patroni's certificate, or with that certificate itself, such as a
+    /// self-signed one. The host name and the dates of the certificate are checked in both cases. The default is the
+    /// system's authorities.
     #[arg(
         long,
         global = true,
@@ -125,7 +152,10 @@ pub(super) struct Options {
     )]
     pub(super) cacert: Option<PathBuf>,
 
-    /// PEM file of our certificate, for restapi.verify_client: required
+    /// Our certificate for Patroni
+    ///
+    /// A PEM file, for `restapi.verify_client: required`. Intermediate certificates follow ours in the same file. It needs
+    /// --key.
     #[arg(
         long,
         global = true,
@@ -136,7 +166,9 @@ pub(super) struct Options {
     )]
     pub(super) cert: Option<PathBuf>,
 
-    /// PEM file of its key
+    /// Key of our certificate
+    ///
+    /// A PEM file. The key must not be encrypted. It needs --cert.
     #[arg(
         long,
         global = true,
@@ -147,14 +179,22 @@ pub(super) struct Options {
     )]
     pub(super) key: Option<PathBuf>,
 
-    /// Take any certificate from Patroni
+    /// Accept any certificate from Patroni
+    ///
+    /// The program warns about it at each start. In the environment the value is `yes` or `no`, in any form that systemd
+    /// takes.
     #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
     #[arg(value_parser = yes_or_no)]
     pub(super) insecure: bool,
 
-    /// Say MAINT on every endpoint while this file is there
+    /// Answer MAINT while this file exists
     ///
-    /// `patroni-check hold` makes it, `patroni-check release` removes it. On this host's own disks, and where the service can look: not in /tmp, a home directory, or one that others can't enter.
+    /// `patroni-check hold` creates the file, and `patroni-check release` removes it. Anything with this name counts, even
+    /// a directory or a broken symbolic link. A place where the service is not allowed to look counts, too. The first line
+    /// of the file is the reason, 200 bytes at most.
+    ///
+    /// Put the file on a local disk, because the checks look for it, and a network file system may hang. Put it where the
+    /// service can see it: not in /tmp, /var/tmp or a home directory, and not in a directory that is closed to other users.
     #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
     #[arg(default_value = HOLD_FILE, hide_short_help = true, value_parser = absolute)]
     pub(super) hold_file: PathBuf,
@@ -168,76 +208,116 @@ pub(super) struct Options {
 #[derive(Debug, Subcommand)]
 pub(super) enum TypedCommand {
     /// Show what this node answers on each endpoint, and why
+    ///
+    /// Asks Patroni for each endpoint, or only for those that are named. Shows the status of Patroni's answer, the verdict,
+    /// the reply in both formats, and the reason. `200 vetoed` means that the body of the answer spoke against the status.
+    /// The first line also says whether the cluster is paused, whether it is in failsafe mode, and whether nobody holds the
+    /// leader lock. In these cases the service may answer differently, because it remembers who held the lock. A second
+    /// table shows the sockets and what each answers for. If Patroni can't be reached, the output says where to look.
+    ///
+    /// There is one request at a time. Each request may take 5s, and all together 10s. After a request without an answer
+    /// there is no other. Lines have at most 80 characters, except for the first line. What can't be printed is shown as
+    /// `?`. Colours are for terminals, and only if NO_COLOR is not set.
+    #[command(after_long_help = "Exit status, as monitoring wants it:\n  \
+        0  OK\n  \
+        1  WARNING: the node is held, nobody holds the leader lock, the node has\n     \
+        the lock and is still being promoted, or an endpoint gives an odd answer\n  \
+        2  CRITICAL: Patroni does not answer, Postgres does not run, an endpoint\n     \
+        that was named is broken, or the usage or configuration is wrong")]
     Explain(Explain),
     /// Write an HAProxy configuration for this cluster
+    ///
+    /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for writes, a port for
+    /// reads and a stats page. A member without a usable address is left out, and a comment says so. A name that HAProxy
+    /// does not take is changed, and no two names become the same.
     HaproxyConfig(Box<HaproxyConfig>),
-    /// Say MAINT from now on, across restarts, until `release`
+    /// Answer every check with MAINT until `release`
+    ///
+    /// The hold outlives restarts of the service and of the host. It needs root. A missing directory is created so that the
+    /// service can read it, whatever the umask. A --hold-file that the service can't see is refused.
     Hold {
-        /// Why; HAProxy, the journal and `explain` show it
+        /// Shown by HAProxy, the journal and explain
         reason: Vec<String>,
     },
-    /// End a hold
+    /// End the hold
+    ///
+    /// Patroni decides again, from the next check on.
     Release,
 }
 
-/// Asks the local Patroni once for each endpoint and shows what HAProxy would be told.
-///
-/// Exit status, as monitoring checks want it: 0 all is well, 1 held by an operator or something is odd, 2 Patroni or
-/// Postgres is broken, or an endpoint that was named is.
+/// What `explain` may be told.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// These endpoints only
+    /// Only these endpoints
     #[arg(value_name = "ENDPOINT")]
     pub(super) endpoints: Vec<Endpoint>,
 
-    /// For scripts
+    /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Asks the local Patroni for the members of its cluster and prints a configuration of HAProxy for them.
+/// What the configuration should have.
 #[derive(Debug, Args)]
 pub(super) struct HaproxyConfig {
-    /// The backends alone, without global, defaults and the stats page
+    /// Print only the backends
+    ///
+    /// Leave out the sections global and defaults and the stats page, for a configuration that has its own.
     #[arg(long)]
     pub(super) section: bool,
 
-    /// Backends' names begin with it
+    /// Prefix of the backends' names
+    ///
+    /// The names are `NAME_read_write` and `NAME_read_only`.
     #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
     pub(super) name: String,
 
-    /// Where clients connect that write, as ADDR:PORT or :PORT
+    /// Where writing clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
     #[arg(long, value_name = "BIND", default_value = ":5000")]
     pub(super) read_write: OrNone<Bind>,
 
-    /// Where clients connect that read; `none` for no such backend
+    /// Where reading clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
     #[arg(long, value_name = "BIND", default_value = ":5001")]
     pub(super) read_only: OrNone<Bind>,
 
-    /// Port of patroni-check.socket there
+    /// The agent's port for writes
+    ///
+    /// The port of patroni-check.socket on the database hosts.
     #[arg(long, value_name = "PORT", default_value = "5555", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) agent_port: u16,
 
-    /// And of patroni-check-replica.socket
+    /// The agent's port for reads
+    ///
+    /// The port of patroni-check-replica.socket on the database hosts.
     #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) replica_port: u16,
 
-    /// Where the stats page is; `none` for none
+    /// Where the stats page is
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
     #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000")]
     pub(super) stats: OrNone<Bind>,
 
-    /// HAProxy's admin socket, or `none`
+    /// Admin socket
     ///
-    /// HAProxy does not start where the directory is not there: Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy, a
-    /// container's image neither.
+    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is missing. Debian's package
+    /// makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image has neither.
     #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
     pub(super) stats_socket: OrNone<SocketPath>,
 
-    /// Connections that a server takes
+    /// Most connections to a server
+    ///
+    /// HAProxy queues further connections.
     #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) maxconn: u32,
 
-    /// Look servers' names up again while HAProxy runs, by a resolvers section of this name
+    /// Resolve servers' names while HAProxy runs
+    ///
+    /// The name of the resolvers section that is written for this.
     #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
     pub(super) resolvers: Option<String>,
 }

@@ -93,7 +93,7 @@ impl Options {
         let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
         // What was meant by a misspelt one would be left undone.
         if let Some(name) = own.chain(settings.keys().cloned()).find(is_unknown) {
-            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help has them all")));
+            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help lists the settings")));
         }
         Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))
     }
@@ -107,11 +107,11 @@ impl Options {
         match service.is_kept_from(&self.hold_file) {
             _ if !service.is_known() => Ok(()),
             _ if self.hold_file != Path::new(of_service) => {
-                complain(&format!("--hold-file {file}: {from} goes by another one, {of_service}"));
+                complain(&format!("--hold-file {file}: {from} uses another file, {of_service}"));
                 Ok(())
             }
             Some(why) => Err(BadConfiguration(format!(
-                "--hold-file {file}: {from} can't look there ({why}); set it to one like {HOLD_FILE}"
+                "--hold-file {file}: {from} can't see this file ({why}); choose one like {HOLD_FILE}"
             ))),
             None => Ok(()),
         }
@@ -149,7 +149,7 @@ fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
         Err(e) => unknown.push(format!("its ExecStart=: {e}")),
     }
     if !unknown.is_empty() {
-        complain(&format!("{} has more than can be known here: {}", service.from, unknown.join("; ")));
+        complain(&format!("{} has settings that are unknown here: {}", service.from, unknown.join("; ")));
     }
     settings
 }

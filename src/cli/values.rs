@@ -89,14 +89,14 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
         "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
-        _ => Err("yes or no is needed".into()),
+        _ => Err("write yes or no".into()),
     }
 }
 
 /// A file by its whole path, because the service has another working directory than a person.
 pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     let is_file = text.starts_with('/') && !text.ends_with('/');
-    if is_file { Ok(text.into()) } else { Err(format!("a file by its whole path is needed, like {HOLD_FILE}")) }
+    if is_file { Ok(text.into()) } else { Err(format!("write the whole path of a file, like {HOLD_FILE}")) }
 }
 
 /// What is said in the name of a socket as well.

@@ -11,8 +11,8 @@ use crate::hold::Hold;
 pub fn begin(hold: &Hold, reason: &str) -> io::Result<()> {
     hold.begin(reason).map_err(|e| with_its_file(hold, &e))?;
     tell(
-        "Held: this node says MAINT at the next check, whatever becomes of it, until: patroni-check release\n\
-         If it is the primary nobody takes writes now; patronictl switchover first would have been the way.",
+        "Held: from the next check on this node answers MAINT, until you run: patroni-check release\n\
+         If this node is the primary, no node takes writes now. Better run patronictl switchover before a hold.",
     );
     Ok(())
 }

@@ -77,13 +77,12 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
     }
     let servers = servers(cluster)?.concat();
     if let Some(bind) = &choices.read_write {
-        text += "# Writes. The primary is UP, replicas are in MAINT, and DOWN means trouble.\n";
+        text += "# Writes. The primary is UP, and the replicas are in MAINT. DOWN means trouble.\n";
         text += &listen(choices, "read_write", bind, choices.agent_port);
         text += &servers;
     }
     if let Some(bind) = &choices.read_only {
-        text +=
-            "\n# Reads. Replicas are UP, the primary is in MAINT. Needs patroni-check-replica.socket on the hosts.\n";
+        text += "\n# Reads. The replicas are UP, and the primary is in MAINT. The hosts need patroni-check-replica.socket.\n";
         text += &listen(choices, "read_only", bind, choices.replica_port);
         text += &servers;
     }
@@ -93,35 +92,37 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
     Ok(text)
 }
 
-const HEAD: &str = "# haproxy -c -f FILE checks it; systemctl reload haproxy puts it in force.
+const HEAD: &str = "# Check this file with haproxy -c -f FILE, then activate it with systemctl reload haproxy.
 global
     log /dev/log local0
     user haproxy
     group haproxy
-SOCKET    # The first checks of all servers come at once and not spread over their interval: the primary is found sooner.
+SOCKET    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks,
+    # and the primary is found later.
     max-spread-checks 50
 
 defaults
     log global
     mode tcp
     option tcplog
-    # Clients and servers that vanished are noticed.
+    # Keepalive packets find clients and servers that have vanished.
     option clitcpka
     option srvtcpka
     timeout connect 2s
-    # PostgreSQL sessions may be idle for long.
+    # Sessions of PostgreSQL may be idle for a long time.
     timeout client 24h
     timeout server 24h
     timeout queue 10s
 ";
 
 const STATS_SOCKET: &str =
-    "    # HAProxy does not start where its directory is not there: Debian's package makes /run/haproxy, RHEL's
-    # /var/lib/haproxy, a container's image neither (--stats-socket).
+    "    # HAProxy does not start if the directory of this socket is missing. Debian's package makes /run/haproxy, RHEL's
+    # /var/lib/haproxy, a container's image neither. The option --stats-socket names another path.
     stats socket PATH mode 660 level admin
 ";
 
-const STATS: &str = "# Who is UP, MAINT or DOWN: a page for people, and with ;csv behind its address for programs.
+const STATS: &str =
+    "# A page that shows the state of each server. With ;csv at the end of its address it is for programs.
 listen stats
     bind BIND
     mode http
@@ -136,7 +137,7 @@ listen stats
 fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String {
     let resolvers = choices.resolvers.as_ref().map_or_else(String::new, |name| {
         format!(
-            "    # A name that has no address yet, or another one now, is looked up again.\n    \
+            "    # HAProxy starts even if a name has no address yet, and looks up names again while it runs.\n    \
              default-server resolvers {name} init-addr last,libc,none\n"
         )
     });
@@ -144,12 +145,13 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
         "listen {name}_{view}
     bind {bind}
     mode tcp
-    # A connection that is refused is refused, and not held for a second and tried at the same server once more.
+    # If a server refuses a connection, the client is told at once. By default HAProxy waits a second and tries the same
+    # server again.
     retries 0
-    # Only what the agent can't tell: is it there? What it says is read in the agent check.
+    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
     option tcp-check
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
-    # disabled: at a start of HAProxy no server takes a client before its agent has said READY.
+    # disabled: when HAProxy starts, a server takes no client until its agent has said READY.
     default-server disabled check port {agent_port} inter 1s fall 3 rise 1
     default-server agent-check agent-port {agent_port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
 {resolvers}",

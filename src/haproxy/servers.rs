@@ -18,14 +18,14 @@ pub(super) fn servers(cluster: &Cluster) -> Result<Vec<String>, String> {
             let other = if name == member.name {
                 String::new()
             } else {
-                format!("    # In Patroni it is {:?}.\n", member.name)
+                format!("    # Its name in Patroni is {:?}.\n", member.name)
             };
             format!("{other}    server {name} {address}\n")
         }
         Err(why) => format!("    # Left out: {:?} {why}.\n", member.name),
     });
     let lines = lines.collect();
-    if is_any { Ok(lines) } else { Err("no member of the cluster has said where its Postgres listens".into()) }
+    if is_any { Ok(lines) } else { Err("no member of the cluster tells the address of its Postgres".into()) }
 }
 
 /// Names that HAProxy takes, each another one: a member's own name where that is such a name, else one with `_` for what HAProxy
@@ -60,7 +60,7 @@ fn names(members: &[&Member]) -> Vec<String> {
 
 /// Where HAProxy reaches a member.
 fn address(member: &Member) -> Result<String, String> {
-    let untold = "has not said where its Postgres listens";
+    let untold = "does not tell the address of its Postgres";
     let host = member.host.as_deref().ok_or(untold)?;
     let port = member.port.filter(|port| *port > 0).ok_or(untold)?;
     if host.parse::<Ipv6Addr>().is_ok() {
@@ -70,6 +70,6 @@ fn address(member: &Member) -> Result<String, String> {
     if is_host_name(host) {
         Ok(format!("{host}:{port}"))
     } else {
-        Err(format!("is at {host:?}, no address for HAProxy"))
+        Err(format!("has the address {host:?}, which HAProxy can't use"))
     }
 }

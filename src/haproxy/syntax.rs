@@ -39,7 +39,11 @@ impl FromStr for Bind {
 pub(crate) fn haproxy_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     let is_good = !text.is_empty() && text.chars().all(good);
-    if is_good { Ok(text.into()) } else { Err("letters, digits and -_.: make a name for HAProxy".into()) }
+    if is_good {
+        Ok(text.into())
+    } else {
+        Err("HAProxy takes only letters, digits and the characters -_.: in a name".into())
+    }
 }
 
 /// The two parts of what is to be bound.

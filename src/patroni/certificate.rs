@@ -215,9 +215,9 @@ fn unfit(error: &CertificateError) -> String {
             Some(webpki::Error::EndEntityUsedAsCa) => {
                 "Patroni's certificate is signed by one that is no authority's (CA:FALSE)".into()
             }
-            _ => format!("Patroni's certificate does not do: {e:?}"),
+            _ => format!("Patroni's certificate is not accepted: {e:?}"),
         },
-        other => format!("Patroni's certificate does not do: {other}"),
+        other => format!("Patroni's certificate is not accepted: {other}"),
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
             (CertificateError::BadSignature.into(), "RSA below 2048 bits?"),
             (CertificateError::BadEncoding.into(), "it is damaged"),
             (CertificateError::InvalidPurpose.into(), "lacks serverAuth"),
-            (CertificateError::Expired.into(), "does not do: "),
+            (CertificateError::Expired.into(), "is not accepted: "),
             (webpkis(webpki::Error::UnsupportedCertVersion), "reissue it as version 3"),
             (webpkis(webpki::Error::CaUsedAsEndEntity), "give it itself by --cacert"),
             (webpkis(webpki::Error::EndEntityUsedAsCa), "(CA:FALSE)"),

@@ -114,10 +114,7 @@ fn identity(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Single
     let pem = read_file(key)?;
     // PKCS #8 and, in headers, the older formats of OpenSSL.
     if pem.windows(9).any(|word| word == b"ENCRYPTED") {
-        return Err(format!(
-            "{}: the key is encrypted, and nobody is there to give the passphrase: openssl pkey -in OLD -out NEW decrypts it",
-            key.display()
-        ));
+        return Err(format!("{}: the key is encrypted; decrypt it with openssl pkey -in OLD -out NEW", key.display()));
     }
     let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
         pem::Error::NoItemsFound => {

@@ -101,7 +101,7 @@ impl Server {
 
     pub(super) fn notify_ready(&self) {
         if let Err(e) = self.notifier.ready() {
-            self.journal.warn(format!("no READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
+            self.journal.warn(format!("can't send READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
         }
         self.notifier.status(&self.endpoints.status());
     }

@@ -40,12 +40,14 @@ impl Metrics {
         let about = |name: &str, help: &str| {
             Opts::new(format!("patroni_check_{name}"), help).const_label("endpoint", endpoint.to_string())
         };
-        let answers = IntCounterVec::new(about("answers_total", "Checks answered, by the words said."), &["reply"])?;
-        let verdict = IntGaugeVec::new(about("verdict", "1 for what was said last."), &["verdict"])?;
+        let answers = IntCounterVec::new(about("answers_total", "Checks answered, by reply."), &["reply"])?;
+        let verdict = IntGaugeVec::new(about("verdict", "1 for the last verdict."), &["verdict"])?;
         let fetches = about("patroni_seconds", "How long Patroni took to answer, or to fail to.");
         let fetches = Histogram::with_opts(HistogramOpts::from(fetches).buckets(BUCKETS.into()))?;
-        let failures =
-            about("patroni_failures_total", "Answers of Patroni's that were none, or that told of a failure.");
+        let failures = about(
+            "patroni_failures_total",
+            "Requests to Patroni without an answer, or with an answer that means a failure.",
+        );
         let failures = IntCounterVec::new(failures, &["kind"])?;
         let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
         let meter = Meter { answers, verdict, fetches, failures, unchanged, changed: Instant::now() };

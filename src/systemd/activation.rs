@@ -62,8 +62,9 @@ impl Activation {
         }
         let mut listeners = Vec::new();
         for (address, role) in config.listen.iter().cloned() {
-            let listener = TcpListener::bind(address)
-                .map_err(|e| io::Error::new(e.kind(), format!("--listen {address}: {e}; is something else there?")))?;
+            let listener = TcpListener::bind(address).map_err(|e| {
+                io::Error::new(e.kind(), format!("--listen {address}: {e}; does another program use this port?"))
+            })?;
             listeners.push((listener, role));
         }
         if !listeners.is_empty() {
@@ -83,14 +84,14 @@ fn passed(config: &Config) -> Result<Vec<(TcpListener, ListenerRole)>, BadConfig
     let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let bad = |what: String| BadConfiguration(format!("sockets passed by LISTEN_FDS: {what}"));
     if value("LISTEN_FDS").is_some() && value("LISTEN_PID").is_none() {
-        return Err(bad("LISTEN_PID is missing; without it nobody knows whether they are for us".into()));
+        return Err(bad("LISTEN_PID is missing, which says for which process they are".into()));
     }
     // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names, adopts them.
     let names = receive_descriptors_with_names(false).map_err(|e| bad(e.to_string()))?;
     let mut descriptors = ListenFd::from_env();
     let given = value("LISTEN_FDNAMES").map_or(0, |names| names.as_bytes().split(|byte| *byte == b':').count());
     if given > 0 && descriptors.len() > 0 && given != descriptors.len() {
-        return Err(bad(format!("there are {} and {given} names in LISTEN_FDNAMES", descriptors.len())));
+        return Err(bad(format!("there are {} sockets and {given} names in LISTEN_FDNAMES", descriptors.len())));
     }
     let mut sockets = Vec::new();
     for index in 0..descriptors.len() {
@@ -115,7 +116,7 @@ fn from_systemd(mut passed: Vec<(TcpListener, ListenerRole)>) -> Result<Activati
     }
     match (passed.pop(), passed.is_empty()) {
         (Some((connection, role)), true) => Ok(Activation::Connection(Socket::from(OwnedFd::from(connection)), role)),
-        _ => Err(BadConfiguration("passed sockets are neither all listeners nor one connection".into()).into()),
+        _ => Err(BadConfiguration("the passed sockets must be listeners only, or one connection".into()).into()),
     }
 }
 
@@ -123,7 +124,7 @@ fn from_systemd(mut passed: Vec<(TcpListener, ListenerRole)>) -> Result<Activati
 fn standard_input() -> Result<Option<Socket>, BadConfiguration> {
     let stdin = io::stdin();
     if SockRef::from(&stdin).is_listener().unwrap_or(false) {
-        return Err(BadConfiguration("standard input is a listener; inetd must accept itself (nowait)".into()));
+        return Err(BadConfiguration("standard input is a listener; inetd must pass connections (nowait)".into()));
     }
     // What ssh and containers have there is a socket as well, but no connection of HAProxy's.
     let descriptor = is_connection(&stdin).then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten();

@@ -61,7 +61,7 @@ impl Journal {
                 entry.write();
                 let count = lost_too.swap(0, Ordering::Relaxed);
                 if count > 0 {
-                    let message = format!("{count} entries are missing here: the journal took none for a time");
+                    let message = format!("{count} entries are missing here, because the journal took none for a time");
                     Entry::plain(Priority::Warning, message).write();
                 }
             }

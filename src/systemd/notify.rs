@@ -100,6 +100,6 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(name),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor @ and a name")),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "it must be a path, or @ and a name")),
     }
 }

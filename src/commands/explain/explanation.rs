@@ -12,9 +12,9 @@ use crate::systemd::socket_units::{SocketUnit, socket_units};
 use crate::verdict::{Verdict, circumstances, is_being_promoted, judge, too_old};
 
 /// Why the service may say something else.
-const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service goes by who held it last: for \
-    --grace, in a paused cluster for as long as this lasts. explain remembers nothing; systemctl status patroni-check shows \
-    what the service says.";
+const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
+    for --grace, and in a paused cluster for as long as this lasts. explain remembers nothing. systemctl status \
+    patroni-check shows what the service says.";
 
 /// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

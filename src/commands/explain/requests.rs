@@ -51,7 +51,7 @@ impl<'a> Requests<'a> {
         }
         let found = ask(limit);
         if start.elapsed() >= limit {
-            self.silent = Some(NoAnswer::Other(format!("not asked: it has not answered {what}")).into());
+            self.silent = Some(NoAnswer::Other(format!("not asked: Patroni did not answer {what}")).into());
         }
         found
     }
@@ -72,7 +72,8 @@ impl<'a> Requests<'a> {
         let mut hints = Vec::new();
         if self.silent.is_some() {
             hints.push(
-                "Patroni took the connection and says nothing: see its log; Postgres may keep it waiting.".into(),
+                "Patroni accepted the connection and does not answer. See its log. It may be waiting for Postgres."
+                    .into(),
             );
         }
         let Some(failure) = failure else { return hints };
@@ -87,16 +88,16 @@ impl<'a> Requests<'a> {
         let listeners = listeners(base.port());
         match failure {
             Failure::NoAnswer(NoAnswer::Tls(_)) => hints.push(
-                "Patroni's certificate has to fit the host name and --cacert; where Patroni asks for ours \
-                 (restapi.verify_client), --cert and --key."
+                "Patroni's certificate must fit the host name and --cacert. If Patroni asks for ours \
+                 (restapi.verify_client), set --cert and --key."
                     .into(),
             ),
             Failure::NoAnswer(NoAnswer::ConnectionRefused) if listeners.is_empty() => {
                 let port = base.port();
                 hints.push(format!(
                     "Nothing on this host listens at port {port}. Is Patroni running (systemctl status patroni)? Its \
-                     address is restapi.listen in its configuration (/etc/patroni); set PATRONI_CHECK_PATRONI where it \
-                     is another one."
+                     address is restapi.listen in its configuration (/etc/patroni); if it is another one, set \
+                     PATRONI_CHECK_PATRONI."
                 ));
             }
             Failure::NoAnswer(NoAnswer::ConnectionRefused | NoAnswer::ConnectTimeout) if !listeners.is_empty() => {

@@ -53,14 +53,14 @@ fn members_are_servers_that_haproxy_can_read() {
     let here = r#","host":"2001:db8::1","port":1"#;
     let at = "[2001:db8::1]:1";
     let table: [(&[&str], &[&str]); 5] = [
-        (&[r#""b 1\"""#], &[r##"# In Patroni it is "b 1\""."##, "server b_1_ AT"]),
+        (&[r#""b 1\"""#], &[r##"# Its name in Patroni is "b 1\""."##, "server b_1_ AT"]),
         // An own name stays, and a number tells the others apart, in the order of their names.
         (
             &[r#""a_b""#, r#""a b""#, r#""a,b""#, r#""a_b_2""#],
             &[
-                r##"# In Patroni it is "a b"."##,
+                r##"# Its name in Patroni is "a b"."##,
                 "server a_b_3 AT",
-                r##"# In Patroni it is "a,b"."##,
+                r##"# Its name in Patroni is "a,b"."##,
                 "server a_b_4 AT",
                 "server a_b AT",
                 "server a_b_2 AT",
@@ -68,12 +68,17 @@ fn members_are_servers_that_haproxy_can_read() {
         ),
         (
             &[r#""ü""#, r#""é""#],
-            &[r##"# In Patroni it is "é"."##, "server _ AT", r##"# In Patroni it is "ü"."##, "server __2 AT"],
+            &[
+                r##"# Its name in Patroni is "é"."##,
+                "server _ AT",
+                r##"# Its name in Patroni is "ü"."##,
+                "server __2 AT",
+            ],
         ),
-        (&[r#""""#], &[r##"# In Patroni it is ""."##, "server _ AT"]),
+        (&[r#""""#], &[r##"# Its name in Patroni is ""."##, "server _ AT"]),
         (
             &[r#""a\nserver x \u009b\u202e""#],
-            &[r##"# In Patroni it is "a\nserver x \u{9b}\u{202e}"."##, "server a_server_x___ AT"],
+            &[r##"# Its name in Patroni is "a\nserver x \u{9b}\u{202e}"."##, "server a_server_x___ AT"],
         ),
     ];
     for (names, lines) in table {
@@ -81,20 +86,23 @@ fn members_are_servers_that_haproxy_can_read() {
         let lines: Vec<_> = lines.iter().map(|line| line.replace("AT", at)).collect();
         assert_eq!(servers(&members), lines, "{names:?}");
     }
-    let untold = r##"# Left out: "a" has not said where its Postgres listens."##;
+    let untold = r##"# Left out: "a" does not tell the address of its Postgres."##;
     for (rest, line) in [
         ("", untold),
         (r#","host":"h""#, untold),
         (r#","host":"h","port":0"#, untold),
         (r#","host":"h","port":65536"#, untold),
         (r#","host":7,"port":1"#, untold),
-        (r#","host":"","port":1"#, r##"# Left out: "a" is at "", no address for HAProxy."##),
+        (r#","host":"","port":1"#, r##"# Left out: "a" has the address "", which HAProxy can't use."##),
         (
             r#","host":"1.2.3.4:1\nlisten x","port":1"#,
-            r##"# Left out: "a" is at "1.2.3.4:1\nlisten x", no address for HAProxy."##,
+            r##"# Left out: "a" has the address "1.2.3.4:1\nlisten x", which HAProxy can't use."##,
         ),
-        (r#","host":"fe80::1%eth0","port":1"#, r##"# Left out: "a" is at "fe80::1%eth0", no address for HAProxy."##),
-        (r#","host":"a..b","port":1"#, r##"# Left out: "a" is at "a..b", no address for HAProxy."##),
+        (
+            r#","host":"fe80::1%eth0","port":1"#,
+            r##"# Left out: "a" has the address "fe80::1%eth0", which HAProxy can't use."##,
+        ),
+        (r#","host":"a..b","port":1"#, r##"# Left out: "a" has the address "a..b", which HAProxy can't use."##),
     ] {
         let a = member(r#""a""#, rest);
         config(&a, &[]).unwrap_err();
