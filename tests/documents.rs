@@ -20,7 +20,9 @@ fn documents() -> Vec<Document> {
     let mut names: Vec<String> = Vec::new();
     for directory in ["", "docs/", "tests/lab/", "tests/recorded/"] {
         let files = fs::read_dir(root().join(directory)).unwrap().map(|file| file.unwrap().file_name());
-        names.extend(files.map(|file| format!("{directory}{}", file.display())).filter(|name| name.ends_with(".md")));
+        names.extend(
+            files.map(|file| format!("{directory}{}", file.to_string_lossy())).filter(|name| name.ends_with(".md")),
+        );
     }
     assert!(names.len() > 7, "{names:?}");
     names.into_iter().map(|name| Document { text: file(&name), name }).collect()

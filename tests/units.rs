@@ -227,7 +227,7 @@ fn every_place_that_holds_a_version_holds_this_one() {
         );
     }
     let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
-    for page in pages.map(|page| format!("man/{}", page.unwrap().file_name().display())) {
+    for page in pages.map(|page| format!("man/{}", page.unwrap().file_name().to_string_lossy())) {
         let (text, own) = (file(&page), format!("patroni-check {version}"));
         let title = text.lines().find(|line| line.starts_with("% ") || line.starts_with(".TH ")).unwrap_or_default();
         let is_own = title.split_once(&own).is_some_and(|(_, rest)| rest.starts_with([' ', '"']));
