@@ -204,3 +204,46 @@ fn the_rpm_holds_the_same_and_keeps_settings() {
     let scripts = Command::new("rpm").args(["-q", "--scripts", "-p"]).arg(&package).output().unwrap();
     assert!(String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold"));
 }
+
+/// Of the repository.
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The release checklist in CONTRIBUTING.md names these places.
+#[test]
+fn every_place_that_holds_a_version_holds_this_one() {
+    let version = env!("CARGO_PKG_VERSION");
+    let locked = format!("\nname = \"patroni-check\"\nversion = \"{version}\"\n");
+    let places = [
+        ("Cargo.toml", format!("\nversion = \"{version}\"\n")),
+        ("Cargo.lock", locked.clone()),
+        ("fuzz/Cargo.lock", locked),
+        ("systemd/debian/changelog", format!("patroni-check ({version}-1) ")),
+    ];
+    for (place, text) in places {
+        // The newest entry of a changelog is its first one.
+        let beginning = if place.ends_with("changelog") { 1 } else { usize::MAX };
+        let found = file(place).split_inclusive('\n').take(beginning).collect::<String>();
+        assert!(found.contains(&text), "{place} has another version than Cargo.toml, {version}");
+        assert!(
+            file("CONTRIBUTING.md").contains(&format!("`{place}`")),
+            "CONTRIBUTING.md, Release: {place} is missing"
+        );
+    }
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
+    for page in pages.map(|page| format!("man/{}", page.unwrap().file_name().to_string_lossy())) {
+        let (text, own) = (file(&page), format!("patroni-check {version}"));
+        let title = text.lines().find(|line| line.starts_with("% ") || line.starts_with(".TH ")).unwrap_or_default();
+        let is_own = title.split_once(&own).is_some_and(|(_, rest)| rest.starts_with([' ', '"']));
+        assert!(is_own, "{page} is not of {own}: {title}");
+    }
+    // What is not released yet has no version there.
+    let changes = file("CHANGELOG.md");
+    let newest = changes.lines().find_map(|line| line.strip_prefix("## ")).unwrap_or_default();
+    let is_newest = newest == "Unreleased" || newest.split(' ').next() == Some(version);
+    assert!(is_newest, "CHANGELOG.md begins with {newest}, not with Unreleased or {version}");
+
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(file("README.md").contains(&format!("Rust {rust} ")), "README.md names another Rust than {rust}");
+}

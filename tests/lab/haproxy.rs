@@ -87,9 +87,9 @@ pub const DEFAULTS: &str = "defaults
     timeout check 5s
 ";
 
-/// The HAProxy configurations in the README.
+/// The HAProxy configurations in the documents: the article's in the guide, and the recommended one in the README.
 pub fn readme() -> Vec<String> {
-    let readme = include_str!("../../README.md");
+    let readme = concat!(include_str!("../../docs/guide.md"), include_str!("../../README.md"));
     readme.split("```haproxy\n").skip(1).map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
