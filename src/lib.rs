@@ -2,6 +2,7 @@
 //! `docs/architecture.md` follows one check through them.
 
 #![deny(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::panic, clippy::unwrap_used))]
 
 pub mod clock;
 mod file;

@@ -1,5 +1,6 @@
 //! The event loop: one thread over all sockets. Nothing in it may block.
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::io;
 use std::net::TcpListener;
@@ -46,8 +47,8 @@ pub(super) struct Server {
     journal: Journal,
     notifier: Notifier,
     hold: Hold,
-    /// Why the node is held, if it is; looked up once a turn, if anybody asks.
-    held: Option<Option<String>>,
+    /// Why the node is held, if it is; looked up at most once a turn.
+    held: OnceCell<Option<String>>,
     deadline: Duration,
     next_client: Token,
     max_connections: usize,
@@ -93,7 +94,7 @@ impl Server {
             journal,
             notifier,
             hold: config.hold(),
-            held: None,
+            held: OnceCell::new(),
             deadline,
             stop_at: None,
         })
@@ -123,7 +124,7 @@ impl Server {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
-            self.held = None;
+            self.held = OnceCell::new();
             for event in &events {
                 match event.token() {
                     FETCH_ENDED => self.answer_by_results(),
@@ -285,8 +286,8 @@ impl Server {
         self.send_reply(client, reply.map(|reply| reply.line()));
     }
 
-    fn unless_held(&mut self, verdict: Verdict) -> Verdict {
-        match self.held.get_or_insert_with(|| self.hold.reason()) {
+    fn unless_held(&self, verdict: Verdict) -> Verdict {
+        match self.held.get_or_init(|| self.hold.reason()) {
             Some(why) => Verdict::held(why),
             None => verdict,
         }
