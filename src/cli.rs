@@ -8,7 +8,8 @@ mod values;
 pub use meant::{Command, CommandLine};
 pub use options::DEADLINES;
 
-/// The command line as clap knows it, for what is made from it: completions, the manual page and the settings file.
+/// The command line as clap knows it, for what is made from it: completions, the manual page and
+/// the settings file.
 pub fn command() -> clap::Command {
     <options::Options as clap::CommandFactory>::command()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A moment by the clock since the boot, which goes on while the host sleeps (clock_gettime(2), `CLOCK_BOOTTIME`), and by the
-/// wall clock, which alone tells that a virtual machine was stopped.
+/// A moment by the clock since the boot, which goes on while the host sleeps (clock_gettime(2),
+/// `CLOCK_BOOTTIME`), and by the wall clock, which alone tells that a virtual machine was stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Moment {
     /// Since the boot.
@@ -22,13 +22,14 @@ impl Moment {
         Moment { boot: read(ClockId::Boottime), wall: read(ClockId::Realtime) }
     }
 
-    /// How much later this is than another moment, by the clock that says more: what was true before a sleep need not be
-    /// true now. Nothing, if it is earlier.
+    /// How much later this is than another moment, by the clock that says more: what was true
+    /// before a sleep need not be true now. Nothing, if it is earlier.
     pub fn since(self, earlier: Moment) -> Duration {
         self.since_by_boot(earlier).max(self.wall.saturating_sub(earlier.wall))
     }
 
-    /// The same by the clock since the boot alone, for what has to be done within some time: it is never set.
+    /// The same by the clock since the boot alone, for what has to be done within some time: it is
+    /// never set.
     pub fn since_by_boot(self, earlier: Moment) -> Duration {
         self.boot.saturating_sub(earlier.boot)
     }

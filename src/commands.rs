@@ -1,4 +1,5 @@
-//! What the program does when it is not the persistent responder: each asks Patroni once, or a hold, and ends.
+//! What the program does when it is not the persistent responder: each asks Patroni once, or a
+//! hold, and ends.
 
 pub mod explain;
 pub mod haproxy_config;

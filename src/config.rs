@@ -58,11 +58,13 @@ pub struct Limits {
     pub deadline: Duration,
     /// An observation answers checks that arrive up to this long after it began.
     pub max_age: Duration,
-    /// While observations are inconclusive, the last conclusive verdict stands until its observation is this old.
+    /// While observations are inconclusive, the last conclusive verdict stands until its
+    /// observation is this old.
     pub grace: Duration,
 }
 
-/// Wrong usage or configuration: one line for the operator, which says what is wrong and what would be right. Exit status 2.
+/// Wrong usage or configuration: one line for the operator, which says what is wrong and what would
+/// be right. Exit status 2.
 #[derive(Debug)]
 pub struct BadConfiguration(pub String);
 
@@ -113,7 +115,8 @@ impl Config {
         std::iter::once(&self.endpoint).chain(&self.also)
     }
 
-    /// The role of a socket of this name: the default endpoint's, unless the name is one that means something.
+    /// The role of a socket of this name: the default endpoint's, unless the name is one that means
+    /// something.
     ///
     /// # Errors
     /// A name that begins with `/` and is no known endpoint.

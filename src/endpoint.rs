@@ -1,7 +1,9 @@
-//! Patroni's health check endpoints and their parameters: what may be asked, and since which version.
+//! Patroni's health check endpoints and their parameters: what may be asked, and since which
+//! version.
 //!
-//! Patroni answers 503 to a path that it does not know and ignores a parameter that it does not understand, so a slip
-//! of the pen would read as "standby" for ever, or as "any lag will do". Everything not known here is refused.
+//! Patroni answers 503 to a path that it does not know and ignores a parameter that it does not
+//! understand, so a slip of the pen would read as "standby" for ever, or as "any lag will do".
+//! Everything not known here is refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +31,8 @@ pub enum Kind {
 struct Known {
     path: &'static str,
     kind: Kind,
-    /// The first version that means by it what newer ones do. Older ones answer 503, or worse, 200 for another reason.
+    /// The first version that means by it what newer ones do. Older ones answer 503, or worse, 200
+    /// for another reason.
     since: Version,
 }
 
@@ -72,10 +75,12 @@ const KNOWN: [Known; 19] = [
 const LAG_SINCE: Version = (2, 0, 0);
 const TAG_SINCE: Version = (2, 1, 0);
 
-/// `lag=` and `mode=` of `/readiness`; older versions ignore them and say 200 for any replica that runs.
+/// `lag=` and `mode=` of `/readiness`; older versions ignore them and say 200 for any replica that
+/// runs.
 const READINESS_PARAMETERS_SINCE: Version = (4, 1, 0);
 
-/// A health check endpoint with its parameters. Its `Display` is the request path that Patroni gets.
+/// A health check endpoint with its parameters. Its `Display` is the request path that Patroni
+/// gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     path: &'static str,
@@ -104,7 +109,8 @@ impl Endpoint {
         self.kind
     }
 
-    /// Whether at most one member of a cluster is meant, so that all others stand by in normal operation.
+    /// Whether at most one member of a cluster is meant, so that all others stand by in normal
+    /// operation.
     pub fn is_for_one(&self) -> bool {
         matches!(self.kind, Kind::Primary | Kind::Leader | Kind::StandbyLeader)
     }
@@ -124,13 +130,14 @@ impl Endpoint {
         self.lag.is_some() || self.mode.is_some() || !self.tags.is_empty()
     }
 
-    /// Whether the answer is a probe's, with a status and no body, and yet the version of Patroni matters, which it does not
-    /// tell.
+    /// Whether the answer is a probe's, with a status and no body, and yet the version of Patroni
+    /// matters, which it does not tell.
     pub fn hides_version(&self) -> bool {
         self.kind == Kind::Probe && self.is_filtered()
     }
 
-    /// The first version of Patroni that answers this endpoint, parameters included, as the manual says.
+    /// The first version of Patroni that answers this endpoint, parameters included, as the manual
+    /// says.
     pub fn since(&self) -> Version {
         if self.hides_version() {
             return READINESS_PARAMETERS_SINCE;
@@ -140,7 +147,8 @@ impl Endpoint {
         self.since.max(lag).max(tags)
     }
 
-    /// Whether an older Patroni may say 200 to it, because it takes it for another endpoint or ignores a parameter.
+    /// Whether an older Patroni may say 200 to it, because it takes it for another endpoint or
+    /// ignores a parameter.
     pub fn fails_open(&self) -> bool {
         self.is_filtered() || self.path.starts_with("/read-only-")
     }
@@ -195,7 +203,8 @@ impl FromStr for Endpoint {
     /// Reads an endpoint as Patroni's manual writes it, such as `/replica?lag=16MB&tag_zone=a`.
     ///
     /// # Errors
-    /// One line that says what is wrong and what is known, for anything that a Patroni could misread or ignore.
+    /// One line that says what is wrong and what is known, for anything that a Patroni could
+    /// misread or ignore.
     fn from_str(text: &str) -> Result<Self, String> {
         let (path, query) = match text.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -225,8 +234,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A number of bytes with one of the units of Patroni's `utils.py`, `parse_int`. Patroni ignores a lag that it does not
-/// understand, `10mb` and `10M` among them, and would then say 200 at any lag.
+/// A number of bytes with one of the units of Patroni's `utils.py`, `parse_int`. Patroni ignores a
+/// lag that it does not understand, `10mb` and `10M` among them, and would then say 200 at any lag.
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -243,8 +252,8 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("lag={text}: write a whole number and B, kB, MB, GB or TB (case counts), such as 16MB"))
 }
 
-/// Text that stands in a query as it is: unreserved characters (RFC 3986, 2.3) and `%XX`. A plain `+` would arrive as a
-/// space.
+/// Text that stands in a query as it is: unreserved characters (RFC 3986, 2.3) and `%XX`. A plain
+/// `+` would arrive as a space.
 fn is_query_text(text: &str) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -1,4 +1,5 @@
-//! Files whose path somebody else has chosen: whatever is there, they are read in bounds, and nothing is waited for but a disk.
+//! Files whose path somebody else has chosen: whatever is there, they are read in bounds, and
+//! nothing is waited for but a disk.
 
 use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read};

@@ -1,4 +1,5 @@
-//! A hold: an operator's word that this node is in maintenance. It is a file, so it outlives every restart.
+//! A hold: an operator's word that this node is in maintenance. It is a file, so it outlives every
+//! restart.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -27,8 +28,8 @@ impl Hold {
         &self.0
     }
 
-    /// Why the node is held, if it is. Whatever is there, and where nobody can look, is a hold as well: somebody meant one.
-    /// Waits for nothing but a disk, and reads a bounded number of bytes.
+    /// Why the node is held, if it is. Whatever is there, and where nobody can look, is a hold as
+    /// well: somebody meant one. Waits for nothing but a disk, and reads a bounded number of bytes.
     pub fn reason(&self) -> Option<String> {
         match fs::symlink_metadata(&self.0) {
             Ok(_) => Some(self.text().unwrap_or_else(|e| format!("{}: {e}", self.0.display()))),
@@ -58,7 +59,8 @@ impl Hold {
     /// What kept the file from being written.
     pub fn begin(&self, reason: &str) -> io::Result<()> {
         let directory = self.0.parent().unwrap_or(Path::new("/"));
-        // The service is another user: whatever root's umask, it is to see what is made here. What was there is others'.
+        // The service is another user: whatever root's umask, it is to see what is made here. What
+        // was there is others'.
         let made: Vec<_> = directory.ancestors().take_while(|directory| !directory.exists()).collect();
         fs::create_dir_all(directory)?;
         for directory in made {

@@ -1,4 +1,5 @@
-//! What was known before, and for how long it stands where an observation settles nothing. Time is an argument, for the tests.
+//! What was known before, and for how long it stands where an observation settles nothing. Time is
+//! an argument, for the tests.
 
 use std::time::Duration;
 
@@ -6,10 +7,12 @@ use crate::clock::Moment;
 use crate::config::Limits;
 use crate::verdict::{Evidence, Judgement, Verdict};
 
-/// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms after it answers.
+/// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms
+/// after it answers.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
 
-/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`, `fetch_node_status`).
+/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`,
+/// `fetch_node_status`).
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is older than this, or than a longer grace, tells nothing of now.
@@ -37,7 +40,8 @@ struct Missed {
     was_free: bool,
 }
 
-/// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it grants nothing of its own.
+/// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it
+/// grants nothing of its own.
 #[derive(Debug)]
 pub struct Memory {
     limits: Limits,
@@ -47,9 +51,11 @@ pub struct Memory {
     lock_was_here: Option<(Moment, bool)>,
     missed: Option<Missed>,
     restart: Restart,
-    /// The newest answer contradicts what was known. It may be torn, so it is asked once more; until then what was known stands.
+    /// The newest answer contradicts what was known. It may be torn, so it is asked once more;
+    /// until then what was known stands.
     unconfirmed: bool,
-    /// Patroni was silent for longer than the last word stands, and has told nothing of the lock since.
+    /// Patroni was silent for longer than the last word stands, and has told nothing of the lock
+    /// since.
     must_confirm: bool,
 }
 
@@ -67,7 +73,8 @@ impl Memory {
         }
     }
 
-    /// Takes note of an observation whose request began then, and says what it means to one who remembers the earlier ones.
+    /// Takes note of an observation whose request began then, and says what it means to one who
+    /// remembers the earlier ones.
     pub fn learn(&mut self, now: Moment, began: Moment, judgement: Judgement) -> Judgement {
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
@@ -81,8 +88,8 @@ impl Memory {
             // A late answer is as old as the silence, and garbage tells nothing of the lock.
             self.must_confirm = had_to_confirm && (has_lock.is_none() || is_late);
             if had_to_confirm && has_lock == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
-                // The lock may have gone to another node in the silence and come back just now, and that node's agent says
-                // READY for another max-age.
+                // The lock may have gone to another node in the silence and come back just now, and
+                // that node's agent says READY for another max-age.
                 judgement.verdict = Verdict::Fail("patroni: just back from a silence; asked again".into());
             }
             self.conclusive = Some((began, judgement.verdict.clone()));
@@ -140,7 +147,8 @@ impl Memory {
         let is_second = std::mem::take(&mut self.unconfirmed);
         let has_lock_now = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
-            // Without a look at the store since, it has only failed to renew its lock; one that does not tell may have.
+            // Without a look at the store since, it has only failed to renew its lock; one that
+            // does not tell may have.
             Evidence::WithoutLockInPause { looked: None } if was_here_just_now && !self.was_free() => None,
             Evidence::WithoutLockInPause { looked }
                 if was_here_just_now
@@ -157,9 +165,10 @@ impl Memory {
                 self.unconfirmed = was_here == Some(false) && !is_second;
                 (!self.unconfirmed).then_some(true)
             }
-            // Nobody takes the lock while the cluster is paused: who had it last goes on for as long as this lasts, and who
-            // had it not stays out, whatever the status says. Each such observation counts anew, so that after an hour of it
-            // a silence of Patroni has its grace as well.
+            // Nobody takes the lock while the cluster is paused: who had it last goes on for as
+            // long as this lasts, and who had it not stays out, whatever the status says. Each such
+            // observation counts anew, so that after an hour of it a silence of Patroni has its
+            // grace as well.
             Evidence::Unlocked { paused: true } => {
                 was_here.or(matches!(judgement.verdict, Verdict::Serve(_)).then_some(true))
             }
@@ -184,9 +193,10 @@ impl Memory {
         self.standing(now, judgement).unwrap_or_else(|| judgement.verdict.clone())
     }
 
-    /// The earlier verdict that stands in place of the newest one, which settles nothing: until its observation is `grace` old.
-    /// The leader lock of a Patroni that stopped renewing it lives longer, so nobody else can be primary yet. A lock that was
-    /// missed before a silence may be taken sooner.
+    /// The earlier verdict that stands in place of the newest one, which settles nothing: until its
+    /// observation is `grace` old. The leader lock of a Patroni that stopped renewing it lives
+    /// longer, so nobody else can be primary yet. A lock that was missed before a silence may be
+    /// taken sooner.
     fn standing(&self, now: Moment, judgement: &Judgement) -> Option<Verdict> {
         let stands = |since: Moment| now.since(since) < self.limits.grace;
         match judgement.evidence {

@@ -1,4 +1,5 @@
-//! The persistent responder: one event loop over all listeners, and for each endpoint one thread that asks Patroni.
+//! The persistent responder: one event loop over all listeners, and for each endpoint one thread
+//! that asks Patroni.
 
 mod acceptor;
 pub mod cache;
@@ -22,11 +23,12 @@ use event_loop::Server;
 /// At the end the journal has so long for what it was told last.
 const JOURNAL_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Answers checks on these listeners, each in its role, until SIGTERM or SIGINT; then accepts no more, answers what was accepted,
-/// and returns within the deadline.
+/// Answers checks on these listeners, each in its role, until SIGTERM or SIGINT; then accepts no
+/// more, answers what was accepted, and returns within the deadline.
 ///
 /// # Errors
-/// [`BadConfiguration`](crate::config::BadConfiguration), or what the operating system refused at the start.
+/// [`BadConfiguration`](crate::config::BadConfiguration), or what the operating system refused at
+/// the start.
 pub fn serve(listeners: Vec<(TcpListener, ListenerRole)>, config: &Config) -> Result<(), Box<dyn Error>> {
     let journal = Journal::new()?;
     if let Some(warning) = config.warning() {

@@ -1,4 +1,5 @@
-//! systemd: the sockets that it passes, what it is notified of, its journal, and what its units say.
+//! systemd: the sockets that it passes, what it is notified of, its journal, and what its units
+//! say.
 
 pub mod activation;
 pub mod env_file;

@@ -1,7 +1,8 @@
 //! Text from those who need not be trusted, in a form that people and terminals can take.
 
-/// Text for people, in one line: without what a terminal obeys, and without what nobody sees, such as C1 controls, directions of
-/// writing and spaces of no width. Rust's `escape_debug` knows them all.
+/// Text for people, in one line: without what a terminal obeys, and without what nobody sees, such
+/// as C1 controls, directions of writing and spaces of no width. Rust's `escape_debug` knows them
+/// all.
 pub(crate) fn printable(text: &str) -> String {
     let printable = |c: char| match c {
         '"' | '\'' | '\\' => c,

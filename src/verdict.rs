@@ -1,8 +1,10 @@
-//! The rule: Patroni's status code is the verdict; the body may only veto it, never grant it. Where an observation settles
-//! nothing, or nobody holds the lock, what was known before may stand (`memory.rs`).
+//! The rule: Patroni's status code is the verdict; the body may only veto it, never grant it. Where
+//! an observation settles nothing, or nobody holds the lock, what was known before may stand
+//! (`memory.rs`).
 //!
-//! `role` comes from `pg_is_in_recovery()` and knows nothing of the leader lock, the status comes from the lock and
-//! knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node that takes writes.
+//! `role` comes from `pg_is_in_recovery()` and knows nothing of the leader lock, the status comes
+//! from the lock and knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node
+//! that takes writes.
 
 use crate::endpoint::{Endpoint, Kind, Version};
 use crate::patroni::body::{Body, Node};
@@ -35,30 +37,34 @@ pub struct Judgement {
 pub enum Evidence {
     /// All: the verdict counts at once.
     Conclusive {
-        /// Whether Patroni grants the endpoint to this node as the holder of the lock. None where the lock does not decide,
-        /// or the observation does not tell.
+        /// Whether Patroni grants the endpoint to this node as the holder of the lock. None where
+        /// the lock does not decide, or the observation does not tell.
         has_lock: Option<bool>,
     },
     /// Nothing: Patroni did not answer.
     Silence,
-    /// Nothing but that Patroni is there: its own query failed (`unknown`). A crash of Postgres causes that, and so does a
-    /// primary that is merely too busy.
+    /// Nothing but that Patroni is there: its own query failed (`unknown`). A crash of Postgres
+    /// causes that, and so does a primary that is merely too busy.
     StateUnknown,
-    /// This node is without the lock, as far as Patroni knows because another one has it. It may also have been started anew,
-    /// and not have looked yet (`ha.py`, `is_leader`); or the answer may be torn, as the body is made up before the status
-    /// (`do_GET`), and a lock that was lost in between is not yet missed in the body.
+    /// This node is without the lock, as far as Patroni knows because another one has it. It may
+    /// also have been started anew, and not have looked yet (`ha.py`, `is_leader`); or the answer
+    /// may be torn, as the body is made up before the status (`do_GET`), and a lock that was lost
+    /// in between is not yet missed in the body.
     WithoutLock,
-    /// The same of a primary in a paused cluster, where it goes on without the lock. Either another node has it, or Patroni has
-    /// just failed to renew its own (`process_healthy_cluster`, "continue to run as primary"), as with an etcd that shuts down.
-    /// Then it does not look at the store again before it tells that nobody has it.
+    /// The same of a primary in a paused cluster, where it goes on without the lock. Either another
+    /// node has it, or Patroni has just failed to renew its own (`process_healthy_cluster`,
+    /// "continue to run as primary"), as with an etcd that shuts down. Then it does not look at the
+    /// store again before it tells that nobody has it.
     WithoutLockInPause {
         /// When Patroni looked at the store last, in seconds of Unix time.
         looked: Option<u64>,
     },
-    /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just failed to read the store
-    /// the body tells who led before, and the status goes by the role alone.
+    /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just
+    /// failed to read the store the body tells who led before, and the status goes by the role
+    /// alone.
     GrantedInPause,
-    /// Nobody holds the lock, as far as Patroni knows: it was lost a moment ago and nobody has it yet, or the store is away.
+    /// Nobody holds the lock, as far as Patroni knows: it was lost a moment ago and nobody has it
+    /// yet, or the store is away.
     Unlocked {
         /// Nobody takes it while the cluster is paused, but by an operator's hand.
         paused: bool,
@@ -128,8 +134,8 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
         return yes();
     }
     let leads = endpoint.includes_leader() && is_leaders(endpoint, node);
-    // What this says of the lock. A replica has none. In a pause a 200 may be by the role alone, and a primary goes on at 503;
-    // where nobody leads a 503 says nothing of who led before.
+    // What this says of the lock. A replica has none. In a pause a 200 may be by the role alone,
+    // and a primary goes on at 503; where nobody leads a 503 says nothing of who led before.
     let has_lock = if !leads && !endpoint.is_for_one() {
         endpoint.includes_leader().then_some(false)
     } else if node.pause && (leads || is_200) || leads && !is_200 && node.cluster_unlocked {
@@ -142,7 +148,8 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) => {
             let verdict = Verdict::Serve(describe(node) + &circumstances(node));
-            // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every primary.
+            // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every
+            // primary.
             match (leads && node.pause, node.cluster_unlocked) {
                 (true, true) => unlocked(verdict),
                 (true, false) => Judgement { verdict, evidence: Evidence::GrantedInPause },
@@ -180,19 +187,21 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     }
 }
 
-/// A primary that finds the lock free takes it, or is demoted, in the same round of its loop (`ha.py`,
-/// `process_unhealthy_cluster`), so one that says for longer that it is free has not been able to look. In seconds.
+/// A primary that finds the lock free takes it, or is demoted, in the same round of its loop
+/// (`ha.py`, `process_unhealthy_cluster`), so one that says for longer that it is free has not been
+/// able to look. In seconds.
 const FRESH_LOOK: u64 = 2;
 
-/// Whether Patroni has just looked at the store, by the clock of its host. Where it does not say when it did, it may have.
+/// Whether Patroni has just looked at the store, by the clock of its host. Where it does not say
+/// when it did, it may have.
 fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
     let seen = node.dcs_last_seen.filter(|seen| *seen > 0);
     date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(FRESH_LOOK))
 }
 
-/// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer 503 to what they
-/// do not know, or, worse, 200 because they take it for another endpoint or ignore a parameter. For that alone a version that is
-/// not told is too old.
+/// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer
+/// 503 to what they do not know, or, worse, 200 because they take it for another endpoint or ignore
+/// a parameter. For that alone a version that is not told is too old.
 pub(crate) fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
     let is_too_old = parse(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
@@ -208,12 +217,14 @@ fn parse(version: &str) -> Option<Version> {
     Some((parts.next()??, parts.next().unwrap_or(Some(0))?, parts.next().unwrap_or(Some(0))?))
 }
 
-/// The veto by role. A node that is being promoted holds the lock, says 200, and still is a replica; Patroni 1.6 says
-/// 200 to `/primary` on a standby cluster's leader, and to `/standby-leader` on an ordinary one.
+/// The veto by role. A node that is being promoted holds the lock, says 200, and still is a
+/// replica; Patroni 1.6 says 200 to `/primary` on a standby cluster's leader, and to
+/// `/standby-leader` on an ordinary one.
 ///
-/// A standby cluster's leader is called `replica` as well for a moment after it took the lock, and `do_GET` says 200 to it. Of
-/// `/leader` the body does not tell it from a node that is being promoted, which takes no writes yet. So neither `/leader` nor
-/// `/standby-leader` takes it for the leader before its role says so. (With the tag `nostream` it never does.)
+/// A standby cluster's leader is called `replica` as well for a moment after it took the lock, and
+/// `do_GET` says 200 to it. Of `/leader` the body does not tell it from a node that is being
+/// promoted, which takes no writes yet. So neither `/leader` nor `/standby-leader` takes it for the
+/// leader before its role says so. (With the tag `nostream` it never does.)
 fn role_fits(endpoint: &Endpoint, node: &Node) -> bool {
     let role = node.role.as_str();
     match endpoint.kind() {
@@ -224,7 +235,8 @@ fn role_fits(endpoint: &Endpoint, node: &Node) -> bool {
     }
 }
 
-/// Whether Patroni grants the lock to a node whose Postgres is still in recovery. In a pause it may stay so.
+/// Whether Patroni grants the lock to a node whose Postgres is still in recovery. In a pause it may
+/// stay so.
 pub(crate) fn is_being_promoted(endpoint: &Endpoint, status: u16, node: &Node) -> bool {
     endpoint.is_for_one() && status == 200 && node.state == "running" && node.role == "replica" && !node.pause
 }

@@ -19,9 +19,11 @@ fn files() -> Vec<(String, String)> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            if path.ends_with("tests") || path.ends_with("tests.rs") {
+                continue;
+            } else if path.is_dir() {
                 directories.push(path);
-            } else if !["tests.rs", "main.rs", "lib.rs"].iter().any(|name| path.ends_with(name)) {
+            } else if !["main.rs", "lib.rs"].iter().any(|name| path.ends_with(name)) {
                 let name = path.strip_prefix(source()).unwrap().with_extension("");
                 let text = fs::read_to_string(&path).unwrap();
                 let text = text.split("#[cfg(test)]").next().unwrap().to_owned();

@@ -1,4 +1,5 @@
-//! The options and their defaults, as they are typed. Of these texts `--help`, the manual page and the settings file are made.
+//! The options and their defaults, as they are typed. Of these texts `--help`, the manual page and
+//! the settings file are made.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,21 +17,23 @@ use crate::patroni::BaseUrl;
 /// With what a bug report should say: what was built in.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
 
-/// A check is answered before HAProxy gives up, and each one before the unit's TimeoutStopSec= is over.
+/// A check is answered before HAProxy gives up, and each one before the unit's TimeoutStopSec= is
+/// over.
 pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 
-/// So long after its demotion a node may be called READY, so not longer than the longest `agent-inter` that makes sense.
+/// So long after its demotion a node may be called READY, so not longer than the longest
+/// `agent-inter` that makes sense.
 const MAX_AGES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 
-/// What is left of the lock's lease at the least is `ttl - loop_wait - retry_timeout`, 10 s with Patroni's defaults, and without
-/// the retries 20 s. A longer grace could keep a READY beyond it.
+/// What is left of the lock's lease at the least is `ttl - loop_wait - retry_timeout`, 10 s with
+/// Patroni's defaults, and without the retries 20 s. A longer grace could keep a READY beyond it.
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(20);
 
 /// Answers HAProxy's agent-check on a Patroni host: READY or MAINT, and why
 ///
-/// The program looks for a socket to answer on and takes the first that it finds: the sockets that systemd passes
-/// (patroni-check.socket), the ports of --listen, a connection on standard input (inetd). If it finds none, it prints the
-/// reply.
+/// The program looks for a socket to answer on and takes the first that it finds: the sockets that
+/// systemd passes (patroni-check.socket), the ports of --listen, a connection on standard input
+/// (inetd). If it finds none, it prints the reply.
 #[derive(Debug, Parser)]
 #[command(
     version = VERSION,
@@ -56,92 +59,98 @@ pub(super) struct Options {
 
     /// Endpoint to answer for
     ///
-    /// One of Patroni's health check endpoints, with the parameters of Patroni's manual: `lag=`, `tag_NAME=` and `mode=`.
-    /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni
-    /// gets a second request, because the answer to the first does not tell Patroni's version.
+    /// One of Patroni's health check endpoints, with the parameters of Patroni's manual: `lag=`,
+    /// `tag_NAME=` and `mode=`. Sockets that name their own endpoint (FileDescriptorName=) do not
+    /// use it. For `/readiness` with parameters Patroni gets a second request, because the answer
+    /// to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
     #[arg(value_parser = named::<Endpoint>)]
     pub(super) endpoint: Endpoint,
 
     /// More endpoints that agent-send may name
     ///
-    /// On an agent-send socket each check names an endpoint. It may be the endpoint of another socket, the one of
-    /// --endpoint, or one of these. The option may be repeated, 64 times at most. In the environment the endpoints are
-    /// separated by spaces: `/replica?lag=16MB /sync`.
+    /// On an agent-send socket each check names an endpoint. It may be the endpoint of another
+    /// socket, the one of --endpoint, or one of these. The option may be repeated, 64 times at
+    /// most. In the environment the endpoints are separated by spaces: `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
     #[arg(value_parser = named::<Endpoint>)]
     pub(super) also: Vec<Endpoint>,
 
     /// Listen on this address and port
     ///
-    /// Use this on a host without systemd, such as a container. It has no effect if systemd passes sockets.
-    /// `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send` or `metrics`. The option may be repeated, 64
-    /// times at most. In the environment the ports are separated by spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
+    /// Use this on a host without systemd, such as a container. It has no effect if systemd passes
+    /// sockets. `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send` or `metrics`.
+    /// The option may be repeated, 64 times at most. In the environment the ports are separated by
+    /// spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
     #[arg(long, env = "PATRONI_CHECK_LISTEN", hide_env = true, value_name = "ADDR:PORT", value_delimiter = ' ')]
     pub(super) listen: Vec<Listen>,
 
     /// Reply format: full or plain
     ///
-    /// `full` is an administrative word, an operational word and the reason: `MAINT UP # replica streaming`. `plain` is one
-    /// word, such as `READY` or `MAINT`, byte for byte as the Python script sent it.
+    /// `full` is an administrative word, an operational word and the reason: `MAINT UP # replica
+    /// streaming`. `plain` is one word, such as `READY` or `MAINT`, byte for byte as the Python
+    /// script sent it.
     #[arg(long, env = "PATRONI_CHECK_WORDS", hide_env = true, default_value = "full")]
     #[arg(hide_possible_values = true, value_parser = one_of(&ReplyFormat::NAMED))]
     pub(super) words: ReplyFormat,
 
     /// Reply if broken: maint, down, drain or silent
     ///
-    /// This is the reply if something is wrong with the node or with its Patroni. The default depends on the endpoint. For
-    /// `/primary`, `/master`, `/read-write`, `/leader` and `/standby-leader` it is `maint`: only one node of the cluster
-    /// serves there, and all others stand by, broken or not. For all other endpoints it is `down`. With `silent` nothing is
-    /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`, and `down` is refused,
-    /// because no plain word ends a DOWN.
+    /// This is the reply if something is wrong with the node or with its Patroni. The default
+    /// depends on the endpoint. For `/primary`, `/master`, `/read-write`, `/leader` and
+    /// `/standby-leader` it is `maint`: only one node of the cluster serves there, and all others
+    /// stand by, broken or not. For all other endpoints it is `down`. With `silent` nothing is
+    /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`,
+    /// and `down` is refused, because no plain word ends a DOWN.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_name = "WORD")]
     #[arg(hide_possible_values = true, value_parser = one_of(&OnFailure::NAMED))]
     pub(super) on_failure: Option<OnFailure>,
 
     /// Reply on standby: maint, drain or down
     ///
-    /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for `/primary`. The default
-    /// is `maint`. With `--words=plain`, `down` is refused.
+    /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for
+    /// `/primary`. The default is `maint`. With `--words=plain`, `down` is refused.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_name = "WORD")]
     #[arg(hide_possible_values = true, value_parser = one_of(&OnStandby::NAMED))]
     pub(super) on_standby: Option<OnStandby>,
 
     /// Answer each check within this time
     ///
-    /// 5s at most. Keep it below HAProxy's agent-inter, because HAProxy drops a late answer. The units that start one
-    /// process for each check set it to 500ms.
+    /// 5s at most. Keep it below HAProxy's agent-inter, because HAProxy drops a late answer. The
+    /// units that start one process for each check set it to 500ms.
     #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "80ms")]
     #[arg(value_parser = |text: &str| duration(text, &DEADLINES))]
     pub(super) deadline: Duration,
 
     /// Reuse Patroni's answer this long
     ///
-    /// Patroni is asked again only if its last answer is older than this. The age counts from the moment when Patroni was
-    /// asked. 1s at most, because a node may be called READY for this long after its demotion. With the default, Patroni is
-    /// asked at most ten times a second for each endpoint.
+    /// Patroni is asked again only if its last answer is older than this. The age counts from the
+    /// moment when Patroni was asked. 1s at most, because a node may be called READY for this long
+    /// after its demotion. With the default, Patroni is asked at most ten times a second for each
+    /// endpoint.
     #[arg(long, env = "PATRONI_CHECK_MAX_AGE", hide_env = true, value_name = "DURATION", default_value = "100ms")]
     #[arg(value_parser = |text: &str| duration(text, &MAX_AGES))]
     pub(super) max_age: Duration,
 
     /// Keep the verdict if Patroni is silent
     ///
-    /// If Patroni does not answer, or says that nobody holds the leader lock, the last verdict stands until it is this old.
-    /// 20s at most; 0s means no grace. In a paused cluster without a leader the last verdict stands for as long as that
-    /// state lasts.
+    /// If Patroni does not answer, or says that nobody holds the leader lock, the last verdict
+    /// stands until it is this old. 20s at most; 0s means no grace. In a paused cluster without a
+    /// leader the last verdict stands for as long as that state lasts.
     ///
-    /// Keep the grace below Patroni's `ttl - loop_wait - retry_timeout`, because the leader's lease is sure to last only
-    /// this long. With a longer grace two nodes may be READY at once. `patronictl show-config` shows the three values.
-    /// Patroni's defaults are 30, 10 and 10, which leave 10s.
+    /// Keep the grace below Patroni's `ttl - loop_wait - retry_timeout`, because the leader's lease
+    /// is sure to last only this long. With a longer grace two nodes may be READY at once.
+    /// `patronictl show-config` shows the three values. Patroni's defaults are 30, 10 and 10, which
+    /// leave 10s.
     #[arg(long, env = "PATRONI_CHECK_GRACE", hide_env = true, value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = |text: &str| duration(text, &GRACES))]
     pub(super) grace: Duration,
 
     /// Trust these authorities for Patroni
     ///
-    /// A PEM file with the authorities that sign Patroni's certificate, or with that certificate itself, such as a
-    /// self-signed one. The host name and the dates of the certificate are checked in both cases. The default is the
-    /// system's authorities.
+    /// A PEM file with the authorities that sign Patroni's certificate, or with that certificate
+    /// itself, such as a self-signed one. The host name and the dates of the certificate are
+    /// checked in both cases. The default is the system's authorities.
     #[arg(
         long,
         global = true,
@@ -154,8 +163,8 @@ pub(super) struct Options {
 
     /// Our certificate for Patroni
     ///
-    /// A PEM file, for `restapi.verify_client: required`. Intermediate certificates follow ours in the same file. It needs
-    /// --key.
+    /// A PEM file, for `restapi.verify_client: required`. Intermediate certificates follow ours in
+    /// the same file. It needs --key.
     #[arg(
         long,
         global = true,
@@ -181,20 +190,22 @@ pub(super) struct Options {
 
     /// Accept any certificate from Patroni
     ///
-    /// The program warns about it at each start. In the environment the value is `yes` or `no`, in any form that systemd
-    /// takes.
+    /// The program warns about it at each start. In the environment the value is `yes` or `no`, in
+    /// any form that systemd takes.
     #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
     #[arg(value_parser = yes_or_no)]
     pub(super) insecure: bool,
 
     /// Answer MAINT while this file exists
     ///
-    /// `patroni-check hold` creates the file, and `patroni-check release` removes it. Anything with this name counts, even
-    /// a directory or a broken symbolic link. A place where the service is not allowed to look counts, too. The first line
-    /// of the file is the reason, 200 bytes at most.
+    /// `patroni-check hold` creates the file, and `patroni-check release` removes it. Anything with
+    /// this name counts, even a directory or a broken symbolic link. A place where the service is
+    /// not allowed to look counts, too. The first line of the file is the reason, 200 bytes at
+    /// most.
     ///
-    /// Put the file on a local disk, because the checks look for it, and a network file system may hang. Put it where the
-    /// service can see it: not in /tmp, /var/tmp or a home directory, and not in a directory that is closed to other users.
+    /// Put the file on a local disk, because the checks look for it, and a network file system may
+    /// hang. Put it where the service can see it: not in /tmp, /var/tmp or a home directory, and
+    /// not in a directory that is closed to other users.
     #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
     #[arg(default_value = HOLD_FILE, hide_short_help = true, value_parser = absolute)]
     pub(super) hold_file: PathBuf,
@@ -209,15 +220,18 @@ pub(super) struct Options {
 pub(super) enum TypedCommand {
     /// Show what this node answers on each endpoint, and why
     ///
-    /// Asks Patroni for each endpoint, or only for those that are named. Shows the status of Patroni's answer, the verdict,
-    /// the reply in both formats, and the reason. `200 vetoed` means that the body of the answer spoke against the status.
-    /// The first line also says whether the cluster is paused, whether it is in failsafe mode, and whether nobody holds the
-    /// leader lock. In these cases the service may answer differently, because it remembers who held the lock. A second
-    /// table shows the sockets and what each answers for. If Patroni can't be reached, the output says where to look.
+    /// Asks Patroni for each endpoint, or only for those that are named. Shows the status of
+    /// Patroni's answer, the verdict, the reply in both formats, and the reason. `200 vetoed` means
+    /// that the body of the answer spoke against the status. The first line also says whether the
+    /// cluster is paused, whether it is in failsafe mode, and whether nobody holds the leader lock.
+    /// In these cases the service may answer differently, because it remembers who held the lock. A
+    /// second table shows the sockets and what each answers for. If Patroni can't be reached, the
+    /// output says where to look.
     ///
-    /// There is one request at a time. Each request may take 5s, and all together 10s. After a request without an answer
-    /// there is no other. Lines have at most 80 characters, except for the first line. What can't be printed is shown as
-    /// `?`. Colours are for terminals, and only if NO_COLOR is not set.
+    /// There is one request at a time. Each request may take 5s, and all together 10s. After a
+    /// request without an answer there is no other. Lines have at most 80 characters, except for
+    /// the first line. What can't be printed is shown as `?`. Colours are for terminals, and only
+    /// if NO_COLOR is not set.
     #[command(after_long_help = "Exit status, as monitoring wants it:\n  \
         0  OK\n  \
         1  WARNING: the node is held, nobody holds the leader lock, the node has\n     \
@@ -227,14 +241,16 @@ pub(super) enum TypedCommand {
     Explain(Explain),
     /// Write an HAProxy configuration for this cluster
     ///
-    /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for writes, a port for
-    /// reads and a stats page. A member without a usable address is left out, and a comment says so. A name that HAProxy
-    /// does not take is changed, and no two names become the same.
+    /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for
+    /// writes, a port for reads and a stats page. A member without a usable address is left out,
+    /// and a comment says so. A name that HAProxy does not take is changed, and no two names become
+    /// the same.
     HaproxyConfig(Box<HaproxyConfig>),
     /// Answer every check with MAINT until `release`
     ///
-    /// The hold outlives restarts of the service and of the host. It needs root. A missing directory is created so that the
-    /// service can read it, whatever the umask. A --hold-file that the service can't see is refused.
+    /// The hold outlives restarts of the service and of the host. It needs root. A missing
+    /// directory is created so that the service can read it, whatever the umask. A --hold-file that
+    /// the service can't see is refused.
     Hold {
         /// Shown by HAProxy, the journal and explain
         reason: Vec<String>,
@@ -262,7 +278,8 @@ pub(super) struct Explain {
 pub(super) struct HaproxyConfig {
     /// Print only the backends
     ///
-    /// Leave out the sections global and defaults and the stats page, for a configuration that has its own.
+    /// Leave out the sections global and defaults and the stats page, for a configuration that has
+    /// its own.
     #[arg(long)]
     pub(super) section: bool,
 
@@ -304,8 +321,9 @@ pub(super) struct HaproxyConfig {
 
     /// Admin socket
     ///
-    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is missing. Debian's package
-    /// makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image has neither.
+    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is
+    /// missing. Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image
+    /// has neither.
     #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
     pub(super) stats_socket: OrNone<SocketPath>,
 

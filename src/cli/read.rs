@@ -28,8 +28,9 @@ const LISTEN_LIMIT: usize = 64;
 type Settings = BTreeMap<String, String>;
 
 impl CommandLine {
-    /// Reads command line and environment, and where a person wants something of the program, the service's settings: each
-    /// counts where the one before says nothing. `--help` and `--version` print and end the program.
+    /// Reads command line and environment, and where a person wants something of the program, the
+    /// service's settings: each counts where the one before says nothing. `--help` and `--version`
+    /// print and end the program.
     ///
     /// # Errors
     /// Anything that can't be meant.
@@ -74,7 +75,8 @@ impl Options {
         Ok(meant)
     }
 
-    /// What the command line says, where it does not the environment, where that does not either these settings.
+    /// What the command line says, where it does not the environment, where that does not either
+    /// these settings.
     fn with(settings: &Settings) -> Result<Self, BadConfiguration> {
         let mut known = Vec::new();
         let command = Options::command().mut_args(|arg| {
@@ -122,7 +124,8 @@ fn variable(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
-/// The service's settings: the options in its `ExecStart=`, then its environment. Says which of them are not to be had.
+/// The service's settings: the options in its `ExecStart=`, then its environment. Says which of
+/// them are not to be had.
 fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
     let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
     let is_about_hold = matches!(command, TypedCommand::Hold { .. } | TypedCommand::Release);

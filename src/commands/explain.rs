@@ -1,4 +1,5 @@
-//! `patroni-check explain`: what this node answers on each endpoint, and why. For people and for monitoring checks.
+//! `patroni-check explain`: what this node answers on each endpoint, and why. For people and for
+//! monitoring checks.
 
 mod explanation;
 mod json;
@@ -13,7 +14,8 @@ use crate::config::Config;
 use crate::endpoint::Endpoint;
 use explanation::Explanation;
 
-/// Explains these endpoints, or all of them: asks Patroni, one request after the other and for some ten seconds at most, and prints what came of it.
+/// Explains these endpoints, or all of them: asks Patroni, one request after the other and for some
+/// ten seconds at most, and prints what came of it.
 ///
 /// # Errors
 /// Wrong configuration, or a standard output that takes no more.

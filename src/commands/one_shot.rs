@@ -1,4 +1,5 @@
-//! One check, one GET, one answer: what one process for each connection does, inetd's, or a shell's.
+//! One check, one GET, one answer: what one process for each connection does, inetd's, or a
+//! shell's.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -13,7 +14,8 @@ use crate::haproxy::reply::Reply;
 use crate::server::request_reader::{Framing, REQUEST_TIMEOUT};
 use crate::verdict::{Verdict, judge};
 
-/// Answers the one check of this connection. There is no earlier verdict that could stand, so silence is a failure.
+/// Answers the one check of this connection. There is no earlier verdict that could stand, so
+/// silence is a failure.
 ///
 /// # Errors
 /// A wrong configuration, or a thread that could not be started. A client that is gone is none.

@@ -1,4 +1,5 @@
-//! What a check says first (HAProxy's configuration manual, `agent-send`): the endpoint that it asks about.
+//! What a check says first (HAProxy's configuration manual, `agent-send`): the endpoint that it
+//! asks about.
 
 use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
@@ -6,7 +7,8 @@ use crate::verdict::Verdict;
 /// The endpoint that a check asks about by its line; an empty line means the default one.
 ///
 /// # Errors
-/// The verdict on a line that is none, or names none: it must neither be taken for an endpoint nor go unnoticed.
+/// The verdict on a line that is none, or names none: it must neither be taken for an endpoint nor
+/// go unnoticed.
 pub fn requested_endpoint(line: &[u8], default: &Endpoint) -> Result<Endpoint, Verdict> {
     let fail = |what: &str| Verdict::Fail(format!("agent-send: {what}"));
     let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
@@ -20,8 +22,8 @@ pub fn requested_endpoint(line: &[u8], default: &Endpoint) -> Result<Endpoint, V
     }
 }
 
-/// The verdict on an endpoint that is not on the list. Each one means one more request at a time to Patroni, so which there are
-/// is for the settings to say.
+/// The verdict on an endpoint that is not on the list. Each one means one more request at a time to
+/// Patroni, so which there are is for the settings to say.
 pub(crate) fn not_listed(endpoint: &Endpoint) -> Verdict {
     Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {endpoint}"))
 }

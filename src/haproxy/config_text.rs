@@ -1,6 +1,7 @@
 //! A configuration of HAProxy for a cluster, commented, ready to run.
 //!
-//! Each line was tried: tests/haproxy.rs and tests/machines run what is made here, `make faults` measures it.
+//! Each line was tried: tests/haproxy.rs and tests/machines run what is made here, `make faults`
+//! measures it.
 
 use super::servers::servers;
 use super::syntax::Bind;

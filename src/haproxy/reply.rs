@@ -1,7 +1,8 @@
 //! The words that HAProxy reads (its configuration manual, `agent-check`).
 //!
-//! HAProxy keeps what is not said, and only the agent reverts what the agent said: `READY` alone never reverts a `DOWN`,
-//! `DOWN` alone never leaves MAINT. So each full reply has one administrative word, one operational word, the reason.
+//! HAProxy keeps what is not said, and only the agent reverts what the agent said: `READY` alone
+//! never reverts a `DOWN`, `DOWN` alone never leaves MAINT. So each full reply has one
+//! administrative word, one operational word, the reason.
 
 use std::fmt;
 
@@ -24,7 +25,8 @@ pub enum ReplyFormat {
 /// What a node says that is healthy but not meant for the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStandby {
-    /// In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`.
+    /// In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down
+    /// shutdown-sessions`.
     Maint,
     /// No new sessions; never cuts one.
     Drain,
@@ -84,8 +86,9 @@ pub struct Reply {
 }
 
 impl ReplyPolicy {
-    /// The policy for an endpoint. Unless told otherwise a broken node is, where one node of the cluster is meant, like a
-    /// healthy standby not the one (`maint`), and where the node is meant to serve, DOWN.
+    /// The policy for an endpoint. Unless told otherwise a broken node is, where one node of the
+    /// cluster is meant, like a healthy standby not the one (`maint`), and where the node is meant
+    /// to serve, DOWN.
     ///
     /// # Errors
     /// `plain` has no `UP` that could revert a `DOWN`, so it refuses `down`.
@@ -157,8 +160,8 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Words of printable ASCII with single spaces between them, and without what means something to HAProxy's parser
-/// (`#`) or to those who cut `show stat`'s CSV at commas.
+/// Words of printable ASCII with single spaces between them, and without what means something to
+/// HAProxy's parser (`#`) or to those who cut `show stat`'s CSV at commas.
 fn clean(text: &str) -> String {
     let printable: String = text
         .chars()

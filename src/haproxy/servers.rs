@@ -6,8 +6,9 @@ use std::net::Ipv6Addr;
 use super::syntax::{haproxy_name, is_host_name};
 use crate::patroni::body::{Cluster, Member};
 
-/// A line for each member, in the order of their names: it changes with no switchover. And above it what is otherwise than in
-/// Patroni, names as Rust writes them, in which nothing ends a comment or is obeyed by a terminal.
+/// A line for each member, in the order of their names: it changes with no switchover. And above it
+/// what is otherwise than in Patroni, names as Rust writes them, in which nothing ends a comment or
+/// is obeyed by a terminal.
 pub(super) fn servers(cluster: &Cluster) -> Result<Vec<String>, String> {
     let mut members: Vec<&Member> = cluster.members.iter().collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -28,8 +29,9 @@ pub(super) fn servers(cluster: &Cluster) -> Result<Vec<String>, String> {
     if is_any { Ok(lines) } else { Err("no member of the cluster tells the address of its Postgres".into()) }
 }
 
-/// Names that HAProxy takes, each another one: a member's own name where that is such a name, else one with `_` for what HAProxy
-/// does not take, and with a number behind it where another member has that.
+/// Names that HAProxy takes, each another one: a member's own name where that is such a name, else
+/// one with `_` for what HAProxy does not take, and with a number behind it where another member
+/// has that.
 fn names(members: &[&Member]) -> Vec<String> {
     let mut own: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, member) in members.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! What HAProxy's configuration takes for a name, an address and a path (its configuration manual, 2.3 and 4.2, `bind`).
+//! What HAProxy's configuration takes for a name, an address and a path (its configuration manual,
+//! 2.3 and 4.2, `bind`).
 
 use std::fmt;
 use std::net::IpAddr;

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use rustls::pki_types::ServerName;
 
-/// The base address of Patroni's REST API: scheme, host and port, and nothing else, because anything behind them would
-/// change what is asked: after `http://host:8008#x` each endpoint is `/`, for which a replica may say 200.
+/// The base address of Patroni's REST API: scheme, host and port, and nothing else, because
+/// anything behind them would change what is asked: after `http://host:8008#x` each endpoint is
+/// `/`, for which a replica may say 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
     is_https: bool,

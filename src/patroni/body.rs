@@ -1,7 +1,8 @@
 //! What the body of Patroni's answer says of its node, and what `/cluster` lists.
 //!
-//! What a verdict rests on is read strictly: where it is there twice, or is of another type, the whole body is unreadable. All
-//! else may be whatever it likes, as tags are the operator's own; what can't be read of it is as if it were not there.
+//! What a verdict rests on is read strictly: where it is there twice, or is of another type, the
+//! whole body is unreadable. All else may be whatever it likes, as tags are the operator's own;
+//! what can't be read of it is as if it were not there.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -22,10 +23,11 @@ pub enum Body {
 /// What the body of a health check says of the node (Patroni's `api.py`, `get_postgresql_status`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Node {
-    /// `running`, or one of an open set: `starting`, `stopping`, `crashed` … and `unknown`, which is no state of
-    /// Postgres but Patroni saying that its own query failed.
+    /// `running`, or one of an open set: `starting`, `stopping`, `crashed` … and `unknown`, which
+    /// is no state of Postgres but Patroni saying that its own query failed.
     pub state: String,
-    /// `primary` (from 4.0; `master` before), `replica`, `standby_leader`, `demoted`, `uninitialized` …
+    /// `primary` (from 4.0; `master` before), `replica`, `standby_leader`, `demoted`,
+    /// `uninitialized` …
     pub role: String,
     /// The timeline; a replica may not know it.
     #[serde(default, deserialize_with = "if_readable")]
@@ -36,15 +38,15 @@ pub struct Node {
     /// The cluster is paused: no automatic failover.
     #[serde(default)]
     pub pause: bool,
-    /// As far as this Patroni knows nobody holds the leader lock: the key is gone, or the store could not be read, or what was
-    /// read of it is older than `ttl`.
+    /// As far as this Patroni knows nobody holds the leader lock: the key is gone, or the store
+    /// could not be read, or what was read of it is older than `ttl`.
     #[serde(default)]
     pub cluster_unlocked: bool,
     /// The store is away, and the leader goes on by the consent of all members, from 3.0.
     #[serde(default, deserialize_with = "if_readable")]
     pub failsafe_mode_is_active: bool,
-    /// When Patroni read the store last, in seconds of Unix time by the clock of its host, from 2.1.5. What is no such number says
-    /// nothing, and vetoes nothing.
+    /// When Patroni read the store last, in seconds of Unix time by the clock of its host, from
+    /// 2.1.5. What is no such number says nothing, and vetoes nothing.
     #[serde(default, deserialize_with = "if_readable")]
     pub dcs_last_seen: Option<u64>,
     /// Which Patroni this is.
@@ -69,7 +71,8 @@ pub struct PatroniInfo {
 /// The `tags` object of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Tags {
-    /// A replica that is not to serve reads. Patroni takes any value here for what Python takes it for.
+    /// A replica that is not to serve reads. Patroni takes any value here for what Python takes it
+    /// for.
     #[serde(default, deserialize_with = "is_set")]
     pub noloadbalance: bool,
 }
@@ -115,7 +118,8 @@ fn read_or_default<T: DeserializeOwned + Default>(raw: &RawValue) -> T {
     read_object(raw.get()).unwrap_or_default()
 }
 
-/// serde would take a list for a struct as well, field by field; Patroni has nowhere a list where we look for something.
+/// serde would take a list for a struct as well, field by field; Patroni has nowhere a list where
+/// we look for something.
 fn read_object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     if json.trim_start().starts_with('[') { None } else { serde_json::from_str(json).ok() }
 }
@@ -136,10 +140,12 @@ fn is_set<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
 /// What stands between two words of JSON.
 const DELIMITERS: [char; 11] = ['{', '}', '[', ']', ':', ',', '"', ' ', '\t', '\r', '\n'];
 
-/// What Python's `json` writes for the floats that JSON does not know: YAML's `.nan` and `.inf` in a tag.
+/// What Python's `json` writes for the floats that JSON does not know: YAML's `.nan` and `.inf` in
+/// a tag.
 const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
-/// The body as JSON: each word of `NOT_FINITE` is a number that no type holds, and everything else is as it was.
+/// The body as JSON: each word of `NOT_FINITE` is a number that no type holds, and everything else
+/// is as it was.
 fn json(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let mut json = String::with_capacity(text.len());
@@ -164,7 +170,8 @@ fn json(body: &[u8]) -> Option<String> {
 }
 
 impl Body {
-    /// Reads a body. None for one that stops in mid-word: it was cut short, which says nothing about the node.
+    /// Reads a body. None for one that stops in mid-word: it was cut short, which says nothing
+    /// about the node.
     pub fn read(body: &[u8]) -> Option<Body> {
         let unreadable = |why: &str| Some(Body::Unreadable(why.into()));
         if body.is_empty() {

@@ -15,14 +15,16 @@ use rustls::{
 const NO_AUTHORITIES: &str = "this host knows no authorities (package ca-certificates): give Patroni's by --cacert";
 const NOT_THE_SYSTEMS: &str = "no authority of the system's signed Patroni's certificate: give its own by --cacert";
 
-/// Takes a certificate that one of the authorities signed (rustls's own rules), and one that is itself, byte for byte, in the
-/// file of `--cacert`: pinned. curl takes these, and Patroni's users have them: self-signed ones (`openssl req -x509` makes
-/// an authority of them), and ones whose authority the host was not given.
+/// Takes a certificate that one of the authorities signed (rustls's own rules), and one that is
+/// itself, byte for byte, in the file of `--cacert`: pinned. curl takes these, and Patroni's users
+/// have them: self-signed ones (`openssl req -x509` makes an authority of them), and ones whose
+/// authority the host was not given.
 ///
-/// Of a pinned one nothing is left to be signed by anybody, so neither its issuer nor CA:TRUE matters. All else does: the
-/// handshake's signature proves that the other side has the key; it must be in its time; and it must be for the host that was
-/// asked, because the file may hold the certificates of all members, and another member's word is not this one's. The name
-/// is, as for curl, one of subjectAltName, and the common name where there is none.
+/// Of a pinned one nothing is left to be signed by anybody, so neither its issuer nor CA:TRUE
+/// matters. All else does: the handshake's signature proves that the other side has the key; it
+/// must be in its time; and it must be for the host that was asked, because the file may hold the
+/// certificates of all members, and another member's word is not this one's. The name is, as for
+/// curl, one of subjectAltName, and the common name where there is none.
 #[derive(Debug)]
 pub(super) struct Verifier {
     takes_any: bool,
@@ -33,7 +35,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Without authorities, which is for a host that has none, no certificate is taken but pinned ones.
+    /// Without authorities, which is for a host that has none, no certificate is taken but pinned
+    /// ones.
     pub(super) fn new(
         authorities: RootCertStore,
         pinned: Vec<CertificateDer<'static>>,
@@ -82,7 +85,8 @@ impl ServerCertVerifier for Verifier {
             });
         }
         let certificate = ParsedCertificate::try_from(end_entity)?;
-        // Nobody's signature is looked for, so this ends by one of two errors; that it is out of its time comes before them.
+        // Nobody's signature is looked for, so this ends by one of two errors; that it is out of
+        // its time comes before them.
         let nobody = RootCertStore::empty();
         match verify_server_cert_signed_by_trust_anchor(&certificate, &nobody, &[], now, self.algorithms.all) {
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
@@ -136,8 +140,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The subject's common name: what follows the attribute's OID, 2.5.4.3. That these bytes could stand in another attribute
-/// does not matter of a certificate that the operator gave.
+/// The subject's common name: what follows the attribute's OID, 2.5.4.3. That these bytes could
+/// stand in another attribute does not matter of a certificate that the operator gave.
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     const OID: [u8; 5] = [6, 3, 0x55, 4, 3];
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
@@ -249,7 +253,8 @@ fn refused(alert: AlertDescription) -> String {
 mod tests {
     use super::*;
 
-    /// What is left of the 120 bytes of a reply behind `MAINT DOWN # patroni: TLS: `, its `\n` aside.
+    /// What is left of the 120 bytes of a reply behind `MAINT DOWN # patroni: TLS: `, its `\n`
+    /// aside.
     const ROOM: usize = 92;
 
     #[test]

@@ -20,9 +20,10 @@ use super::tls::Tls;
 use super::transport::{BODY_LIMIT, Bound, Encrypt, GIVE_UP, host};
 use crate::endpoint::Endpoint;
 
-/// Patroni's head has some 130 bytes, a request of ours as many and the endpoint. The client zeroes its buffers for each
-/// request; 128 KiB each, as they are by default, are a quarter of what a process for one check costs. That for the answer is
-/// larger than a head may be, or one that is too long would look like one that was cut short.
+/// Patroni's head has some 130 bytes, a request of ours as many and the endpoint. The client zeroes
+/// its buffers for each request; 128 KiB each, as they are by default, are a quarter of what a
+/// process for one check costs. That for the answer is larger than a head may be, or one that is
+/// too long would look like one that was cut short.
 const HEAD_LIMIT: usize = 8 << 10;
 
 /// What Patroni said to one GET, or how that failed.
@@ -48,8 +49,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Patroni at this base address, with at most `connect` for its port to take a connection, so that another address of its
-    /// host is tried in time. That costs Patroni nothing: what it does itself, a TLS handshake first, is waited for.
+    /// Patroni at this base address, with at most `connect` for its port to take a connection, so
+    /// that another address of its host is tried in time. That costs Patroni nothing: what it does
+    /// itself, a TLS handshake first, is waited for.
     ///
     /// # Errors
     /// A sentence that says which certificate file can't be used and why.
@@ -59,8 +61,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside; where a second request has to
-    /// tell the version, twice that.
+    /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside;
+    /// where a second request has to tell the version, twice that.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
         let agent = self.agent().map_err(NoAnswer::Other)?;
         let mut answer = ask(&agent, &format!("{}{endpoint}", self.base))?;
@@ -76,7 +78,8 @@ impl Client {
         self.within(since, limit, move |patroni| patroni.get(&endpoint))
     }
 
-    /// The cluster's members, as `/cluster` lists them, within this time. Never the source of a verdict.
+    /// The cluster's members, as `/cluster` lists them, within this time. Never the source of a
+    /// verdict.
     ///
     /// # Errors
     /// Why not.
@@ -92,7 +95,8 @@ impl Client {
         })
     }
 
-    /// On a thread that is left behind when the time is over, because a name lookup can't be given a deadline.
+    /// On a thread that is left behind when the time is over, because a name lookup can't be given
+    /// a deadline.
     fn within<T: Send + 'static>(
         &self,
         since: Instant,
@@ -112,22 +116,24 @@ impl Client {
         &self.base
     }
 
-    /// The other scheme at the same address, with any certificate: to find out what Patroni speaks, not what it says.
+    /// The other scheme at the same address, with any certificate: to find out what Patroni speaks,
+    /// not what it says.
     pub fn in_the_other_scheme(&self) -> Client {
         let tls = Tls { insecure: true, ..Tls::default() };
         Client { base: self.base.in_the_other_scheme(), tls, connect: self.connect }
     }
 
-    /// A new one for each request: nothing is kept from one to the next (Patroni closes each connection), and
-    /// certificates that were renewed on disk are picked up.
+    /// A new one for each request: nothing is kept from one to the next (Patroni closes each
+    /// connection), and certificates that were renewed on disk are picked up.
     fn agent(&self) -> Result<Agent, String> {
         let tls = if self.base.is_https() { Some(self.tls.load()?) } else { None };
         Ok(http_agent(self.connect, tls, TcpConnector::default()))
     }
 }
 
-/// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression. It reaches Patroni by this
-/// connector and within `connect`; over that it speaks TLS, if so configured.
+/// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression. It
+/// reaches Patroni by this connector and within `connect`; over that it speaks TLS, if so
+/// configured.
 pub fn http_agent(connect: Duration, tls: Option<Arc<ClientConfig>>, connector: impl Connector) -> Agent {
     let config = Config::builder()
         .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
@@ -162,7 +168,8 @@ struct Response {
     body: Option<Vec<u8>>,
 }
 
-/// One GET. The answer is read whole, because Patroni logs a traceback for each that is left unread.
+/// One GET. The answer is read whole, because Patroni logs a traceback for each that is left
+/// unread.
 fn exchange(agent: &Agent, url: &str) -> Result<Response, Failure> {
     let mut response = agent.get(url).header(header::CONNECTION, "close").call()?;
     let status = response.status().as_u16();
@@ -180,8 +187,9 @@ fn unix_time(date: &str) -> Option<u64> {
     Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// Looks names up on the thread that asks, so that lookups that hang can't pile up, and tries both loopbacks for
-/// `localhost` (RFC 6761, 6.3), whatever /etc/hosts says: Patroni may listen on either only.
+/// Looks names up on the thread that asks, so that lookups that hang can't pile up, and tries both
+/// loopbacks for `localhost` (RFC 6761, 6.3), whatever /etc/hosts says: Patroni may listen on
+/// either only.
 #[derive(Debug)]
 struct AllAddresses;
 

@@ -19,8 +19,8 @@ const FILE_LIMIT: u64 = 8 << 20;
 /// How to speak TLS with Patroni.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// PEM file with the authorities that may have signed Patroni's certificate, or with that certificate itself; the
-    /// system's authorities without it.
+    /// PEM file with the authorities that may have signed Patroni's certificate, or with that
+    /// certificate itself; the system's authorities without it.
     pub cacert: Option<PathBuf>,
     /// PEM files with our certificate and its key, for `restapi.verify_client: required`.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -138,7 +138,8 @@ fn identity(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Single
             };
             Err(format!("{} and {}: {what}", cert.display(), key.display()))
         }
-        // One of version 1 can't be read here, and so not be compared; whether it is good enough is for Patroni to say.
+        // One of version 1 can't be read here, and so not be compared; whether it is good enough is
+        // for Patroni to say.
         Some(Err(e))
             if matches!(e, Error::InvalidCertificate(_)) && !is(&e, &webpki::Error::UnsupportedCertVersion) =>
         {

@@ -13,15 +13,17 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-/// After this long a request is given up, and so is a TLS handshake. Giving up sooner and asking again would take one more of
-/// Patroni's five workers (`restapi.thread_pool_size`) each time, as an abandoned request keeps its worker.
+/// After this long a request is given up, and so is a TLS handshake. Giving up sooner and asking
+/// again would take one more of Patroni's five workers (`restapi.thread_pool_size`) each time, as
+/// an abandoned request keeps its worker.
 pub(super) const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// A primary's body grows by some 200 bytes a replica; nothing that Patroni sends comes near.
 pub(super) const BODY_LIMIT: u64 = 1 << 20;
 
-/// So many bytes may come in for one request, whatever they are: a handshake, interim answers, heads, chunks, trailers. The
-/// client bounds some of these and not others; Patroni sends a few hundred.
+/// So many bytes may come in for one request, whatever they are: a handshake, interim answers,
+/// heads, chunks, trailers. The client bounds some of these and not others; Patroni sends a few
+/// hundred.
 const BYTES_LIMIT: u64 = 2 * BODY_LIMIT;
 
 /// Bounds what comes in.
@@ -64,9 +66,10 @@ impl<T: Transport> Transport for Bounded<T> {
     }
 }
 
-/// Speaks TLS where there is a configuration for it. ureq's own takes no verifier, and counts the handshake as a part of the
-/// connect. But Patroni shakes hands in its workers: to cut a handshake short and begin another one would take one more of
-/// them each time. So it may last as long as an answer.
+/// Speaks TLS where there is a configuration for it. ureq's own takes no verifier, and counts the
+/// handshake as a part of the connect. But Patroni shakes hands in its workers: to cut a handshake
+/// short and begin another one would take one more of them each time. So it may last as long as an
+/// answer.
 #[derive(Debug)]
 pub(super) struct Encrypt(pub(super) Option<Arc<ClientConfig>>);
 

@@ -12,10 +12,12 @@ use super::request_reader::Framing;
 /// The pause after accepting failed, mostly for want of descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Clients at once, sending a request, waiting or lingering; those who come then wait in the listener's backlog.
+/// Clients at once, sending a request, waiting or lingering; those who come then wait in the
+/// listener's backlog.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// Descriptors that clients can't take: ours, and for each endpoint those of its fetch (socket, name lookup, certificates).
+/// Descriptors that clients can't take: ours, and for each endpoint those of its fetch (socket,
+/// name lookup, certificates).
 const RESERVED: usize = 32;
 const RESERVED_AN_ENDPOINT: usize = 8;
 
@@ -65,7 +67,8 @@ impl Acceptor {
         self.listeners[listener].is_ready = true;
     }
 
-    /// The next connection that waits at a listener; none where none does, or the first of them is gone.
+    /// The next connection that waits at a listener; none where none does, or the first of them is
+    /// gone.
     ///
     /// # Errors
     /// No descriptor is free (EMFILE, ENFILE), or no memory.
@@ -102,7 +105,8 @@ impl Acceptor {
     }
 }
 
-/// One more client could not be answered, for want of a descriptor for asking Patroni, and had better wait.
+/// One more client could not be answered, for want of a descriptor for asking Patroni, and had
+/// better wait.
 pub(super) fn max_connections(endpoints: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
     limit.saturating_sub(RESERVED + endpoints * RESERVED_AN_ENDPOINT).clamp(1, MAX_CONNECTIONS)

@@ -1,4 +1,5 @@
-//! The cache of one endpoint: request coalescing, max-age and grace (Varnish's words). No sockets, and time is an argument.
+//! The cache of one endpoint: request coalescing, max-age and grace (Varnish's words). No sockets,
+//! and time is an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use crate::config::Limits;
 use crate::memory::Memory;
 use crate::verdict::{Judgement, Verdict};
 
-/// What Patroni last said of an endpoint, and the checks, of any kind `C`, that wait to be told. At most one request to Patroni is in flight.
+/// What Patroni last said of an endpoint, and the checks, of any kind `C`, that wait to be told. At
+/// most one request to Patroni is in flight.
 ///
-/// An observation's age counts from when its request began: a Patroni that was frozen after it had made up its mind says
-/// 200 half a minute late.
+/// An observation's age counts from when its request began: a Patroni that was frozen after it had
+/// made up its mind says 200 half a minute late.
 #[derive(Debug)]
 pub struct Cache<C> {
     limits: Limits,
@@ -30,7 +32,8 @@ impl<C> Cache<C> {
         Cache { limits, latest: None, memory: Memory::new(limits), fetch: None, waiting: VecDeque::new() }
     }
 
-    /// A check that arrives. It is given back with its verdict if there is one fresh enough; otherwise it waits.
+    /// A check that arrives. It is given back with its verdict if there is one fresh enough;
+    /// otherwise it waits.
     pub fn look_up_or_wait(&mut self, now: Moment, check: C) -> Option<(C, Verdict)> {
         if let Some((began, judgement)) = &self.latest {
             if now.since(*began) <= self.limits.max_age {
@@ -41,7 +44,8 @@ impl<C> Cache<C> {
         None
     }
 
-    /// Whether a request to Patroni is to begin now, and notes that it does: somebody waits, and none is in flight.
+    /// Whether a request to Patroni is to begin now, and notes that it does: somebody waits, and
+    /// none is in flight.
     pub fn begin_fetch(&mut self, now: Moment) -> bool {
         let begin = self.fetch.is_none() && !self.waiting.is_empty();
         if begin {
@@ -50,8 +54,9 @@ impl<C> Cache<C> {
         begin
     }
 
-    /// The request in flight has ended. Gives the checks that it answers: all that had arrived when it began, and those
-    /// for which it is fresh enough. An answer that is to be confirmed answers none; those who wait cause another request.
+    /// The request in flight has ended. Gives the checks that it answers: all that had arrived when
+    /// it began, and those for which it is fresh enough. An answer that is to be confirmed answers
+    /// none; those who wait cause another request.
     pub fn fetch_completed(&mut self, now: Moment, judgement: Judgement) -> Vec<(C, Verdict)> {
         let Some(began) = self.fetch.take() else { return Vec::new() };
         let mut answered = Vec::new();
@@ -59,8 +64,9 @@ impl<C> Cache<C> {
             // It comes too late for those who wait: the host was stopped meanwhile, or this loop.
             answered = self.take_expired(now);
         } else if self.memory.is_late(now.since(began)) {
-            // The wall clock was set, or a virtual machine was stopped, and the answer may be from before: those who wait cause
-            // another request. That a clock was set costs nobody his sessions.
+            // The wall clock was set, or a virtual machine was stopped, and the answer may be from
+            // before: those who wait cause another request. That a clock was set costs nobody his
+            // sessions.
             return answered;
         }
         let judgement = self.memory.learn(now, began, judgement);
@@ -272,7 +278,8 @@ mod tests {
         assert_eq!(cache.fetch_completed(forward(start), found(serve())), [], "asked before it was set");
         assert!(cache.begin_fetch(forward(start)));
         assert_eq!(cache.fetch_completed(forward(start), found(serve())), [(1, serve())]);
-        // Back again: what was learnt meanwhile seems to come from the future, and ages by the other clock.
+        // Back again: what was learnt meanwhile seems to come from the future, and ages by the
+        // other clock.
         let later = start + Duration::from_millis(200);
         assert_eq!(cache.look_up_or_wait(later, 2), None);
         assert!(cache.begin_fetch(later));

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-/// All entries get the same time, so the order in which they came is the order of their deadlines. A token is never given twice.
+/// All entries get the same time, so the order in which they came is the order of their deadlines.
+/// A token is never given twice.
 pub(super) struct DeadlineMap<T> {
     timeout: Duration,
     entries: HashMap<Token, T>,

@@ -1,5 +1,5 @@
-//! The endpoints that the service answers for: of each its cache, its fetch thread, which asks Patroni, and what the operator is
-//! told of it.
+//! The endpoints that the service answers for: of each its cache, its fetch thread, which asks
+//! Patroni, and what the operator is told of it.
 
 use std::error::Error;
 use std::io;
@@ -43,8 +43,8 @@ struct FetchResult {
     took: Duration,
 }
 
-/// All endpoints, and what is needed to add another one. None is ever removed, so that an index stays good: a fetch that ends late
-/// can't hit an endpoint for which it was not made.
+/// All endpoints, and what is needed to add another one. None is ever removed, so that an index
+/// stays good: a fetch that ends late can't hit an endpoint for which it was not made.
 pub(super) struct EndpointTable {
     states: Vec<EndpointState>,
     metrics: Metrics,
@@ -73,8 +73,8 @@ impl EndpointTable {
         })
     }
 
-    /// The index of an endpoint, which is added if it is new. Two sockets for one endpoint share its state: Patroni gets one
-    /// request at a time for each endpoint.
+    /// The index of an endpoint, which is added if it is new. Two sockets for one endpoint share
+    /// its state: Patroni gets one request at a time for each endpoint.
     ///
     /// # Errors
     /// Settings that do not go together for it, or no thread to be had.
@@ -122,7 +122,8 @@ impl EndpointTable {
         self.states.iter().filter_map(|state| state.cache.time_left(now)).min()
     }
 
-    /// Takes note of a fetch that has ended since the last time. Gives its endpoint and the checks that it answers.
+    /// Takes note of a fetch that has ended since the last time. Gives its endpoint and the checks
+    /// that it answers.
     pub(super) fn take_result(&mut self, now: Moment) -> Option<(usize, Vec<(TcpStream, Verdict)>)> {
         let FetchResult { index, observation, judgement, took } = self.results_rx.try_recv().ok()?;
         let state = &mut self.states[index];
@@ -161,8 +162,8 @@ impl EndpointTable {
         self.states.iter().position(|state| state.endpoint == *endpoint)
     }
 
-    /// Starts the thread that asks Patroni for an endpoint, once for each message. It makes one request at a time, so as many
-    /// requests are in flight as there are endpoints, at most.
+    /// Starts the thread that asks Patroni for an endpoint, once for each message. It makes one
+    /// request at a time, so as many requests are in flight as there are endpoints, at most.
     fn spawn_fetcher(&self, index: usize, endpoint: &Endpoint) -> io::Result<Sender<()>> {
         let (requests_tx, requests_rx) = channel();
         let (client, endpoint) = (self.client.clone(), endpoint.clone());

@@ -26,11 +26,12 @@ use crate::systemd::journal::{Change, Journal};
 use crate::systemd::notify::Notifier;
 use crate::verdict::Verdict;
 
-/// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get theirs in a flood.
+/// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get
+/// theirs in a flood.
 const BATCH: usize = 256;
 
-// The scheme of tokens: a listener's is its index, those of clients count up from there and are never given twice, and the
-// two below are the last ones, which no client reaches.
+// The scheme of tokens: a listener's is its index, those of clients count up from there and are
+// never given twice, and the two below are the last ones, which no client reaches.
 const FETCH_ENDED: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
@@ -42,7 +43,8 @@ pub(super) struct Server {
     request_reader: RequestReader,
     endpoints: EndpointTable,
     lingering_close: LingeringClose,
-    /// What a check asks about that names nothing, and the policy for one that names nothing that we know.
+    /// What a check asks about that names nothing, and the policy for one that names nothing that
+    /// we know.
     default: (Endpoint, ReplyPolicy),
     journal: Journal,
     notifier: Notifier,
@@ -110,12 +112,15 @@ impl Server {
     /// Turns until SIGTERM. The phases of a turn, in this order:
     ///
     /// 1. Sleep until something happens or the next deadline comes.
-    /// 2. Take the events: fetches that ended, SIGTERM, listeners with connections, clients that sent something or closed.
+    /// 2. Take the events: fetches that ended, SIGTERM, listeners with connections, clients that
+    ///    sent something or closed.
     /// 3. Accept. After the events, because they may have made room.
     /// 4. Answer what may wait no longer: requests that are not whole, checks at their deadline.
-    /// 5. Begin fetches. After the last check was accepted: an answer whose request began before is not for that check.
+    /// 5. Begin fetches. After the last check was accepted: an answer whose request began before is
+    ///    not for that check.
     /// 6. Close who lingers for too long.
-    /// 7. Notify the service manager. Last, so that a watchdog's ping says that all of this was done.
+    /// 7. Notify the service manager. Last, so that a watchdog's ping says that all of this was
+    ///    done.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
@@ -219,7 +224,8 @@ impl Server {
     fn dispatch_request(&mut self, request: PartialRequest) {
         let PartialRequest { framing, ref bytes, .. } = request;
         match framing {
-            // HAProxy's line may be on its way again, and HAProxy keeps what it knows where nothing is said.
+            // HAProxy's line may be on its way again, and HAProxy keeps what it knows where nothing
+            // is said.
             Framing::Line if bytes.is_empty() => {}
             Framing::Line => {
                 let endpoint = requested_endpoint(bytes, &self.default.0);
@@ -234,7 +240,8 @@ impl Server {
             }
             Framing::HttpHead if request.is_whole() => {
                 let answer = self.endpoints.metrics(Instant::now(), bytes);
-                // Room for all of it in one write, however many endpoints; where there is no more, what there is has to do.
+                // Room for all of it in one write, however many endpoints; where there is no more,
+                // what there is has to do.
                 let _ = SockRef::from(&request.client).set_send_buffer_size(answer.len());
                 self.send_reply(request.client, Some(answer));
             }
@@ -243,7 +250,8 @@ impl Server {
     }
 
     fn check(&mut self, index: usize, client: TcpStream) {
-        // Not the time at which this turn began: what was fresh then need not be when the last of a batch has come.
+        // Not the time at which this turn began: what was fresh then need not be when the last of a
+        // batch has come.
         if let Some((client, verdict)) = self.endpoints.get_mut(index).cache.look_up_or_wait(Moment::now(), client) {
             self.answer(index, client, verdict);
         }
@@ -295,8 +303,8 @@ impl Server {
 
     fn send_reply(&mut self, client: TcpStream, reply: Option<String>) {
         let Some(reply) = reply else { return };
-        // A client that is gone has no use for its answer, and an empty send buffer takes a short one whole. It leaves in one
-        // packet with the end that follows.
+        // A client that is gone has no use for its answer, and an empty send buffer takes a short
+        // one whole. It leaves in one packet with the end that follows.
         if send(&client, reply.as_bytes(), SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
             let token = self.next_token();
             self.lingering_close.begin(Instant::now(), client, token, self.poll.registry());

@@ -1,5 +1,6 @@
-//! The lingering close (nginx's word) of clients that have their answer: what they still send is drained before the close, because
-//! a close with input unread sends a reset, after which the kernel does not send a lost answer again.
+//! The lingering close (nginx's word) of clients that have their answer: what they still send is
+//! drained before the close, because a close with input unread sends a reset, after which the
+//! kernel does not send a lost answer again.
 
 use std::io::{self, Read};
 use std::net::Shutdown;

@@ -1,5 +1,5 @@
-//! Clients that speak first: checks that name their endpoint (HAProxy's `agent-send`), and those who want metrics. Each has a
-//! moment to send its request.
+//! Clients that speak first: checks that name their endpoint (HAProxy's `agent-send`), and those
+//! who want metrics. Each has a moment to send its request.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use mio::{Interest, Registry, Token};
 
 use super::deadline_map::DeadlineMap;
 
-/// A client that has not sent its request by then is closed. HAProxy sends its line with the first packet after the connection is
-/// made; one that is lost comes some hundred milliseconds later.
+/// A client that has not sent its request by then is closed. HAProxy sends its line with the first
+/// packet after the connection is made; one that is lost comes some hundred milliseconds later.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a request ends.
@@ -23,7 +23,8 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    /// The most bytes that are read. An endpoint has a few dozen, a request for metrics a few hundred.
+    /// The most bytes that are read. An endpoint has a few dozen, a request for metrics a few
+    /// hundred.
     pub(crate) fn limit(self) -> usize {
         match self {
             Framing::Line => 512,
@@ -32,7 +33,8 @@ impl Framing {
     }
 }
 
-/// What a client has sent of its request. It may end before its end: the client closed, its time was up, or it is too long.
+/// What a client has sent of its request. It may end before its end: the client closed, its time
+/// was up, or it is too long.
 pub(super) struct PartialRequest {
     pub(super) client: TcpStream,
     pub(super) framing: Framing,
@@ -66,7 +68,8 @@ impl RequestReader {
         None
     }
 
-    /// The poll says that a client sent something or closed. Its request is given back once nothing more is to come.
+    /// The poll says that a client sent something or closed. Its request is given back once nothing
+    /// more is to come.
     pub(super) fn read(&mut self, token: Token, registry: &Registry) -> Option<PartialRequest> {
         let has_ended = self.clients.get_mut(token)?.read();
         has_ended.then(|| self.clients.remove(token)).flatten().map(|request| request.deregistered(registry))

@@ -14,12 +14,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::config::{BadConfiguration, Config, ListenerRole};
 use crate::endpoint::Endpoint;
 
-/// The persistent service was started without a socket to answer on, and an answer to nobody is no use to it.
+/// The persistent service was started without a socket to answer on, and an answer to nobody is no
+/// use to it.
 #[derive(Debug)]
 pub struct NoSocket;
 
 impl NoSocket {
-    /// The exit status: "program is not configured" (systemd.exec(5), "Process Exit Codes"). The unit knows it.
+    /// The exit status: "program is not configured" (systemd.exec(5), "Process Exit Codes"). The
+    /// unit knows it.
     pub const STATUS: u8 = 6;
 }
 
@@ -33,8 +35,9 @@ impl fmt::Display for NoSocket {
 
 impl Error for NoSocket {}
 
-/// Whether systemd itself has started this process, and waits for its READY=1. A child of such a service inherits
-/// `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`, since 248).
+/// Whether systemd itself has started this process, and waits for its READY=1. A child of such a
+/// service inherits `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`,
+/// since 248).
 fn is_the_service() -> bool {
     let started = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string());
     started && std::env::var_os("NOTIFY_SOCKET").is_some()
@@ -54,7 +57,8 @@ impl Activation {
     /// Finds out how we were started.
     ///
     /// # Errors
-    /// [`BadConfiguration`] for sockets that can't be answered on, [`NoSocket`], or the error of binding `--listen`.
+    /// [`BadConfiguration`] for sockets that can't be answered on, [`NoSocket`], or the error of
+    /// binding `--listen`.
     pub fn find(config: &Config) -> Result<Self, Box<dyn Error>> {
         let passed = passed(config)?;
         if !passed.is_empty() {
@@ -79,14 +83,16 @@ impl Activation {
     }
 }
 
-/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says (sd_listen_fds(3)).
+/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says
+/// (sd_listen_fds(3)).
 fn passed(config: &Config) -> Result<Vec<(TcpListener, ListenerRole)>, BadConfiguration> {
     let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let bad = |what: String| BadConfiguration(format!("sockets passed by LISTEN_FDS: {what}"));
     if value("LISTEN_FDS").is_some() && value("LISTEN_PID").is_none() {
         return Err(bad("LISTEN_PID is missing, which says for which process they are".into()));
     }
-    // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names, adopts them.
+    // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names,
+    // adopts them.
     let names = receive_descriptors_with_names(false).map_err(|e| bad(e.to_string()))?;
     let mut descriptors = ListenFd::from_env();
     let given = value("LISTEN_FDNAMES").map_or(0, |names| names.as_bytes().split(|byte| *byte == b':').count());

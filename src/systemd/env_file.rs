@@ -1,4 +1,5 @@
-//! Environment files, as systemd reads them (systemd.exec(5), `EnvironmentFile=`; systemd's `env-file.c`).
+//! Environment files, as systemd reads them (systemd.exec(5), `EnvironmentFile=`; systemd's
+//! `env-file.c`).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use super::units;
 /// What a comment that ends in a backslash means changed then (systemd's NEWS, "CHANGES WITH 254").
 const COMMENTS_END: u32 = 254;
 
-/// The assignments of an environment file, as the systemd of this host reads them; none where it refuses the file.
+/// The assignments of an environment file, as the systemd of this host reads them; none where it
+/// refuses the file.
 pub(super) fn read(text: &[u8]) -> Option<BTreeMap<String, String>> {
     let (of_now, of_old) = (assignments(text, false), assignments(text, true));
     if of_now != of_old && units::version().is_some_and(|version| version < COMMENTS_END) { of_old } else { of_now }
@@ -29,8 +31,9 @@ enum Place {
     DoubleQuotesEscape,
 }
 
-/// The assignments of an environment file (systemd.exec(5), `EnvironmentFile=`; systemd's `env-file.c`), the last of a name;
-/// none where it has a NUL, or an assignment that is not UTF-8. Before 254 a backslash continued a comment.
+/// The assignments of an environment file (systemd.exec(5), `EnvironmentFile=`; systemd's
+/// `env-file.c`), the last of a name; none where it has a NUL, or an assignment that is not UTF-8.
+/// Before 254 a backslash continued a comment.
 pub fn assignments(text: &[u8], comments_continue: bool) -> Option<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let (mut name, mut value) = (Vec::new(), Vec::new());

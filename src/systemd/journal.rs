@@ -1,4 +1,5 @@
-//! What the operator is told: entries in the journal, or lines on standard error where that is not the journal.
+//! What the operator is told: entries in the journal, or lines on standard error where that is not
+//! the journal.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -38,8 +39,8 @@ struct Entry {
     fields: Vec<(&'static str, String)>,
 }
 
-/// The journal, written by a thread of its own: a journald that is stopped, a full disk or a pipe that nobody reads hold up
-/// whoever writes.
+/// The journal, written by a thread of its own: a journald that is stopped, a full disk or a pipe
+/// that nobody reads hold up whoever writes.
 pub struct Journal {
     entries: SyncSender<Entry>,
     lost: Arc<AtomicUsize>,
@@ -120,18 +121,21 @@ impl Entry {
         let is_clients = is_connection(&io::stderr());
         let is_for_journal = is_clients || connected_to_journal();
         let is_written = is_for_journal && journal_send(self.priority, &self.message, self.fields.into_iter()).is_ok();
-        // Under inetd the client would read it: HAProxy takes each word for an order that it knows, `down` for instance.
+        // Under inetd the client would read it: HAProxy takes each word for an order that it knows,
+        // `down` for instance.
         if !is_written && !is_clients {
             let _ = writeln!(io::stderr(), "patroni-check: {}", self.message);
         }
     }
 }
 
-/// Tells the operator at once why the program ends, or what he should know before he trusts its answer.
+/// Tells the operator at once why the program ends, or what he should know before he trusts its
+/// answer.
 pub fn complain(error: &str) {
     if connected_to_journal() && !is_connection(&io::stderr()) {
-        // By standard error: an entry of a process that is gone by the time journald reads it has no unit. The number is the
-        // priority (sd-daemon(3)); the unit of one process for each check lets no lesser one through (LogLevelMax=).
+        // By standard error: an entry of a process that is gone by the time journald reads it has
+        // no unit. The number is the priority (sd-daemon(3)); the unit of one process for each
+        // check lets no lesser one through (LogLevelMax=).
         let _ = writeln!(io::stderr(), "<{}>{error}", u8::from(Priority::Error));
     } else {
         Entry::plain(Priority::Error, error.to_owned()).write();

@@ -1,4 +1,5 @@
-//! Notifications to the service manager (sd_notify(3)). Without one (no `NOTIFY_SOCKET`) they do nothing.
+//! Notifications to the service manager (sd_notify(3)). Without one (no `NOTIFY_SOCKET`) they do
+//! nothing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,15 +14,17 @@ use sd_notify::NotifyState;
 /// How often `systemctl status` gets new counts where no watchdog asks for more.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
-/// A watchdog's period that asks for more than this is a slip of the pen, and would be all that we do.
+/// A watchdog's period that asks for more than this is a slip of the pen, and would be all that we
+/// do.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// STATUS has at most so many characters. PID 1 drops a notification of more than 4096 bytes whole (`manager.c`,
-/// `NOTIFY_BUFFER_MAX`).
+/// STATUS has at most so many characters. PID 1 drops a notification of more than 4096 bytes whole
+/// (`manager.c`, `NOTIFY_BUFFER_MAX`).
 const STATUS_LIMIT: usize = 900;
 
-/// Whom we notify, and when. Each notification is a datagram of its own, so that none is lost because of another one, and none
-/// waits for a manager that does not read: what is lost is made good by the next.
+/// Whom we notify, and when. Each notification is a datagram of its own, so that none is lost
+/// because of another one, and none waits for a manager that does not read: what is lost is made
+/// good by the next.
 pub(crate) struct Notifier {
     /// The manager's socket, and ours.
     manager: Option<(SocketAddr, UnixDatagram)>,

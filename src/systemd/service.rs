@@ -1,5 +1,5 @@
-//! The service's settings, for the person who asks by hand: what is meant is what the service does. They are read as systemd
-//! reads them, from where systemd has them.
+//! The service's settings, for the person who asks by hand: what is meant is what the service does.
+//! They are read as systemd reads them, from where systemd has them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -81,8 +81,8 @@ impl Service {
         }
     }
 
-    /// A word of `ExecStart=` with the variables that are known put in (systemd.service(5), "COMMAND LINES"). The files of
-    /// `LoadCredential=` are there while the service runs, for root.
+    /// A word of `ExecStart=` with the variables that are known put in (systemd.service(5),
+    /// "COMMAND LINES"). The files of `LoadCredential=` are there while the service runs, for root.
     fn expanded(&self, word: &str, credentials: &str) -> Vec<String> {
         if let Some(value) = word.strip_prefix('$').and_then(|name| self.environment.get(name)) {
             return value.split_whitespace().map(str::to_owned).collect();
@@ -108,7 +108,8 @@ impl Service {
         }
     }
 
-    /// What keeps the service from looking at this file, with what its unit says: then it can't see a hold there.
+    /// What keeps the service from looking at this file, with what its unit says: then it can't see
+    /// a hold there.
     pub(crate) fn is_kept_from(&self, file: &Path) -> Option<String> {
         let unit = self.unit.as_ref()?;
         // Where symbolic links lead, of as much as is there.
@@ -132,7 +133,8 @@ fn owned<'a>((name, value): (&'a str, &'a str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// Words as `systemctl show` prints them (systemd's `shell_maybe_quote`): in double quotes where one has a blank or the like.
+/// Words as `systemctl show` prints them (systemd's `shell_maybe_quote`): in double quotes where
+/// one has a blank or the like.
 fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut is_quoted) = (Vec::new(), String::new(), false);
     let mut characters = text.chars();

@@ -50,8 +50,8 @@ pub(crate) fn socket_units(config: &Config) -> Result<Vec<SocketUnit>, String> {
     Ok(sockets)
 }
 
-/// What the service that a socket with Accept=yes starts for each connection, the template of its own name, is told to
-/// answer for; none where that is the default endpoint.
+/// What the service that a socket with Accept=yes starts for each connection, the template of its
+/// own name, is told to answer for; none where that is the default endpoint.
 fn endpoint_of_instances(socket: &str) -> Option<String> {
     let instance = format!("{}@explain.service", socket.trim_end_matches(".socket"));
     let units = show(&[&instance], "ExecStart").ok()?;

@@ -16,7 +16,8 @@ const OUTPUT_LIMIT: u64 = 1 << 20;
 pub(super) struct Unit(pub(super) String);
 
 impl Unit {
-    /// What a property has, a line for each value (`EnvironmentFiles=`, `Listen=`); none where systemd does not know it.
+    /// What a property has, a line for each value (`EnvironmentFiles=`, `Listen=`); none where
+    /// systemd does not know it.
     pub(super) fn values(&self, property: &str) -> impl Iterator<Item = &str> {
         self.0.lines().filter_map(move |line| line.strip_prefix(property)?.strip_prefix('='))
     }
@@ -26,7 +27,8 @@ impl Unit {
         self.values(property).next().unwrap_or_default()
     }
 
-    /// The program in `ExecStart=`, and its arguments, as `systemctl show` prints them: without the quotes.
+    /// The program in `ExecStart=`, and its arguments, as `systemctl show` prints them: without the
+    /// quotes.
     pub(super) fn command(&self) -> (&str, impl Iterator<Item = &str>) {
         let shown = self.value("ExecStart");
         let part =

@@ -57,7 +57,8 @@ fn status_and_state_and_role_decide() {
         ("/master", 200, "running", "primary", serve("primary"), LOCK_HERE),
         ("/master", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
         ("/standby-leader", 200, "running", "standby_leader", serve("standby leader"), LOCK_HERE),
-        // A standby cluster's leader just now, or a primary in a moment: of /leader nothing tells the two apart.
+        // A standby cluster's leader just now, or a primary in a moment: of /leader nothing tells
+        // the two apart.
         ("/standby-leader", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
         ("/leader", 200, "running", "replica", stand_by("replica, being promoted"), LOCK_HERE),
         ("/leader", 200, "running", "standby_leader", serve("standby leader"), LOCK_HERE),

@@ -16,7 +16,8 @@ const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni kno
     for --grace, and in a paused cluster for as long as this lasts. explain remembers nothing. systemctl status \
     patroni-check shows what the service says.";
 
-/// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return Codes").
+/// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return
+/// Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
     Ok,

@@ -58,7 +58,8 @@ fn json(explanation: &Explanation) -> Value {
     })
 }
 
-/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have more than ASCII in them.
+/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have
+/// more than ASCII in them.
 fn ascii(json: &str) -> String {
     let mut units = [0; 2];
     json.chars().fold(String::with_capacity(json.len()), |mut text, c| {

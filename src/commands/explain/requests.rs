@@ -1,4 +1,5 @@
-//! What `explain` asks of Patroni, in which order and for how long, and where to look when it does not answer.
+//! What `explain` asks of Patroni, in which order and for how long, and where to look when it does
+//! not answer.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ pub(super) enum Lag {
     Unknown,
 }
 
-/// One request at a time. After one that was not answered there is no other, as it may still keep one of Patroni's five workers.
+/// One request at a time. After one that was not answered there is no other, as it may still keep
+/// one of Patroni's five workers.
 pub(super) struct Requests<'a> {
     client: &'a Client,
     end: Instant,
@@ -56,7 +58,8 @@ impl<'a> Requests<'a> {
         found
     }
 
-    /// How far this member is behind the leader, by its own name in the cluster; nothing for the leader itself.
+    /// How far this member is behind the leader, by its own name in the cluster; nothing for the
+    /// leader itself.
     pub(super) fn lag(&mut self, node: &Node) -> Option<Lag> {
         let name = node.patroni.name.as_ref()?;
         let client = self.client;

@@ -6,7 +6,8 @@ fn map(pairs: &Pairs) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What systemd 252's own `load_env_file` and `strv_env_clean` make of each. tests/machines asks booted ones.
+/// What systemd 252's own `load_env_file` and `strv_env_clean` make of each. tests/machines asks
+/// booted ones.
 #[test]
 fn an_environment_file_is_read_as_systemd_reads_it() {
     let table: &[(&[u8], &Pairs)] = &[
