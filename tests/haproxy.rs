@@ -1,15 +1,13 @@
 //! A real HAProxy reads the agent: what each vocabulary makes of its servers, on the way from every verdict to every other.
 
-mod lab;
-
 use std::net::TcpListener;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use lab::agent::Agent;
+use lab::fake_patroni::{Behaviour, FakePatroni, answer, primary, replica};
 use lab::haproxy::{Haproxy, readme};
-use lab::standin::{Behaviour, StandIn, answer, primary, replica};
 use lab::{any_port, await_some, await_that};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,7 +51,7 @@ const DEFAULTS: &str = "defaults
 struct Stack {
     haproxy: Haproxy,
     stats_port: u16,
-    patroni: StandIn,
+    patroni: FakePatroni,
     _agent: Agent,
     _postgres: TcpListener,
     _directory: TempDir,
@@ -71,7 +69,7 @@ impl Stack {
 
     /// A backend `postgres` as the README writes it, with a server `db1`, on the addresses of this test.
     fn with(options: &[&str], backend: &str) -> Self {
-        let patroni = StandIn::new(Serves.behaviour());
+        let patroni = FakePatroni::new(Serves.behaviour());
         let url = patroni.url();
         let patient = ["--patroni", &url, "--deadline", "5s", "--max-age", "0s"];
         let agent = Agent::listening(&[&patient[..], options].concat());
@@ -207,7 +205,7 @@ fn silence_leaves_the_server_as_it_was() {
 
 #[test]
 fn one_port_answers_for_what_each_backend_sends() {
-    let patroni = StandIn::new(answer(200, r#"{"state": "running", "role": "replica", "timeline": 3}"#));
+    let patroni = FakePatroni::new(answer(200, r#"{"state": "running", "role": "replica", "timeline": 3}"#));
     let postgres = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = postgres.local_addr().unwrap();
     let port = any_port();

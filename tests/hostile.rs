@@ -2,16 +2,14 @@
 //! names it, within the deadline, in one line that HAProxy can't misread. Clients that misbehave, by the thousand: others are
 //! answered all the same. And then the same process serves on, with nothing kept.
 
-mod lab;
-
 use std::fs;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use lab::agent::{Agent, connect};
-use lab::standin::Step::{Drip, Endless, Hang, Reset, Send};
-use lab::standin::{Behaviour, StandIn, Step, answer, primary};
+use lab::fake_patroni::Step::{Drip, Endless, Hang, Reset, Send};
+use lab::fake_patroni::{Behaviour, FakePatroni, Step, answer, primary};
 use lab::{PATIENCE, await_that};
 
 const HEAD: &str = "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6\r\nContent-Type: application/json\r\n\r\n";
@@ -214,18 +212,14 @@ fn complaint(name: &str, reply: &str, reasons: &[&str]) -> Option<String> {
 }
 
 /// Open descriptors, threads, and resident memory in kB (proc(5)).
-fn footprint(id: u32) -> (usize, usize, usize) {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (fs::read_dir(format!("/proc/{id}/fd")).unwrap().count(), field("Threads:"), field("VmRSS:"))
+fn footprint(id: u32) -> (usize, u64, u64) {
+    let field = |name: &str| lab::process::status(id, name).unwrap();
+    (fs::read_dir(format!("/proc/{id}/fd")).unwrap().count(), field("Threads"), field("VmRSS"))
 }
 
 #[test]
 fn the_persistent_service_names_each_and_keeps_nothing() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let options = ["--patroni", &patroni.url(), "--max-age", "0s", "--grace", "0s", "--deadline", "1s"];
     let agent = Agent::listening(&options);
     let await_good = || {
@@ -261,7 +255,7 @@ fn the_persistent_service_names_each_and_keeps_nothing() {
 
 #[test]
 fn one_process_for_each_check_names_each() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
     let mut wrong = Vec::new();
     for (name, behaviour, reasons) in cases() {
@@ -281,7 +275,7 @@ fn one_process_for_each_check_names_each() {
 /// What else is good: HTTP and JSON allow it, and a Patroni of tomorrow or a proxy before it may send it.
 #[test]
 fn what_is_odd_and_good_is_taken() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "5s"]);
     let length = GOOD.len();
     let beside = |field: &str| format!("{HEAD}{}", GOOD.replace('{', &format!("{{{field}, ")));
@@ -348,7 +342,7 @@ fn allow_descriptors() {
 #[test]
 fn crowds_of_hostile_clients_keep_nobody_from_his_answer() {
     allow_descriptors();
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
     let id = agent.process.id();
@@ -384,15 +378,13 @@ fn crowds_of_hostile_clients_keep_nobody_from_his_answer() {
 }
 
 /// The most memory that was ever resident, in kB.
-fn peak(id: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+fn peak(id: u32) -> u64 {
+    lab::process::status(id, "VmHWM").unwrap()
 }
 
 #[test]
 fn a_hundred_thousand_connects_in_a_row() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
     let before = footprint(agent.process.id());
