@@ -117,3 +117,16 @@ pub fn client(port: u16) -> Result<Client, postgres::Error> {
     config.host("127.0.0.1").port(port).user("postgres").password("demo").dbname("postgres");
     config.connect_timeout(Duration::from_secs(1)).connect(NoTls)
 }
+
+#[test]
+fn an_outage_that_lasts_counts_and_one_from_before_does_not() {
+    let ms = Duration::from_millis;
+    let worker = Worker::default();
+    for at in [0, 5000, 5020, 5040, 6000] {
+        worker.with(|done| done.at.push(ms(at)));
+    }
+    assert_eq!(worker.longest_outage(), ms(5000));
+    for (began, now, outage) in [(5010, 5050, 20), (5010, 6010, 960), (5030, 8000, 2000), (7000, 7500, 500)] {
+        assert_eq!(worker.longest_outage_since(ms(began), ms(now)), ms(outage), "{began} to {now}");
+    }
+}

@@ -137,3 +137,13 @@ fn fields(line: &str) -> Vec<String> {
     }
     fields
 }
+
+#[test]
+fn show_stat_is_read_by_column() {
+    let rows = parse_csv("# pxname,svname,last_agt\na,b,\"READY, it said\"\n\nc,d,\n");
+    let row = |columns: [(&str, &str); 3]| -> Row {
+        columns.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    let first = row([("pxname", "a"), ("svname", "b"), ("last_agt", "READY, it said")]);
+    assert_eq!(rows, [first, row([("pxname", "c"), ("svname", "d"), ("last_agt", "")])]);
+}

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod certificates;
 pub mod clients;
 pub mod cluster;
+pub mod completions;
 pub mod fake_patroni;
 pub mod faults;
 pub mod haproxy;

@@ -82,3 +82,13 @@ pub fn status_field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
 }
+
+#[test]
+fn a_field_is_read_by_its_whole_name() {
+    let status = "Name:\tx\nVmPeak:\t    9000 kB\nVmRSS:\t    3800 kB\nThreads:\t5\n";
+    for (name, value) in
+        [("VmRSS", Some(3800)), ("Threads", Some(5)), ("Thread", None), ("VmHWM", None), ("Name", None)]
+    {
+        assert_eq!(status_field(status, name), value, "{name}");
+    }
+}

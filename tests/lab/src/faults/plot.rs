@@ -112,3 +112,24 @@ fn spans(track: &Value, first: f64, last: f64) -> Vec<(f64, f64, bool)> {
     let pairs = points.windows(2).map(|pair| (pair[0].0.max(first), pair[1].0.min(last), pair[0].1));
     pairs.filter(|(from, to, _)| from < to).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn spans_cover_the_whole_time_and_no_more() {
+        let table: [(Value, &[(f64, f64, bool)]); 4] = [
+            (json!([]), &[(100.0, 900.0, false)]),
+            (json!([[0, 1]]), &[(100.0, 900.0, true)]),
+            (json!([[50, 1], [300, 0], [950, 1]]), &[(100.0, 300.0, true), (300.0, 900.0, false)]),
+            // Another timeline is no other colour, and may be a span of its own.
+            (json!([[200, 1], [300, 2]]), &[(100.0, 200.0, false), (200.0, 300.0, true), (300.0, 900.0, true)]),
+        ];
+        for (track, expected) in table {
+            assert_eq!(spans(&track, 100.0, 900.0), expected, "{track}");
+        }
+    }
+}

@@ -83,3 +83,115 @@ pub fn markdown(report: &Value) -> String {
     let on: Vec<_> = report["on"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     format!("{table}\nMilliseconds, by `make faults` on {}.\n{reads}\nGOALS\n\n{goals}", on.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: Goals = Goals { two_ready_ms: Some(0), ready_though_not_fit_ms: Some(100), primary_goes_on: true };
+    const LOOSE: Goals = Goals { two_ready_ms: None, ready_though_not_fit_ms: None, primary_goes_on: false };
+
+    /// A fault in which all went well.
+    fn result() -> Value {
+        json!({
+            "title": "a fault",
+            "endpoint": "/primary",
+            "primary before": "a",
+            "primary after": "a",
+            "longest unfit ms": 0,
+            "READY though not fit ms": {"role": 5, "status": 6, "patroni-check": 0},
+            "leader fit and not READY ms": {"role": 7, "status": 8, "patroni-check": 0},
+            "two READY ms": {"role": 9, "status": 10, "patroni-check": 0},
+            "write outage ms": {"official": 30, "article": 40, "recommended": 20},
+            "read outage ms": {},
+            "reads failed": {},
+            "first word after promotion": null,
+            "sessions cut": {"official": 5, "article": 5, "recommended": 0},
+        })
+    }
+
+    fn judged(goals: &Goals, by_hand: bool, change: &[(&str, Value)]) -> Value {
+        let mut result = result();
+        for (pointer, value) in change {
+            *result.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        goals.judge(by_hand, &mut result);
+        result
+    }
+
+    #[test]
+    fn which_goals_are_missed() {
+        let another = ("/primary after", json!("b"));
+        let not_ready = ("/leader fit and not READY ms/patroni-check", json!(1));
+        let cut = ("/sessions cut/recommended", json!(2));
+        let table: [(&str, &Goals, bool, Vec<(&str, Value)>, &[&str]); 12] = [
+            ("all went well", &STRICT, false, vec![], &[]),
+            ("two READY", &STRICT, false, vec![("/two READY ms/patroni-check", json!(1))], &["two READY ms: 1"]),
+            ("by another rule", &STRICT, false, vec![("/two READY ms/status", json!(1))], &[]),
+            ("at the limit", &STRICT, false, vec![("/READY though not fit ms/patroni-check", json!(100))], &[]),
+            (
+                "beyond it",
+                &STRICT,
+                false,
+                vec![("/READY though not fit ms/patroni-check", json!(101))],
+                &["READY though not fit ms: 101"],
+            ),
+            ("no limit", &LOOSE, false, vec![("/READY though not fit ms/patroni-check", json!(9999))], &[]),
+            ("not READY", &STRICT, false, vec![not_ready.clone()], &["leader fit and not READY ms: 1"]),
+            // Who stays the primary goes on; another one's sessions are cut, whatever we say.
+            (
+                "another primary",
+                &STRICT,
+                false,
+                vec![another.clone(), not_ready.clone(), cut.clone()],
+                &["the primary is another one"],
+            ),
+            ("by hand that may be", &STRICT, true, vec![another], &[]),
+            ("a session is cut", &STRICT, false, vec![cut.clone()], &["sessions cut: 2"]),
+            ("of reads it is no goal", &STRICT, false, vec![("/endpoint", json!("/replica")), not_ready], &[]),
+            (
+                "the first word",
+                &LOOSE,
+                false,
+                vec![("/first word after promotion", json!("MAINT UP # replica")), cut],
+                &["first word after promotion: MAINT UP # replica"],
+            ),
+        ];
+        for (what, goals, by_hand, change, missed) in table {
+            assert_eq!(judged(goals, by_hand, &change)["goals missed"], json!(missed), "{what}");
+        }
+        let goals = &judged(&STRICT, false, &[])["goals"];
+        assert_eq!((&goals["two READY ms"], &goals["READY though not fit ms"]), (&json!(0), &json!(100)));
+    }
+
+    #[test]
+    fn the_table_shows_what_there_is() {
+        let good = judged(&STRICT, false, &[]);
+        let by_hand = judged(&LOOSE, true, &[("/leader fit and not READY ms", Value::Null)]);
+        let reads = [
+            ("/endpoint", json!("/replica")),
+            ("/read outage ms", json!({"official_reads": 50, "recommended_reads": 60})),
+            ("/reads failed", json!({"official_reads": 1, "recommended_reads": 0})),
+        ];
+        let reads = judged(&STRICT, false, &reads);
+        let bad = judged(&STRICT, false, &[("/two READY ms/patroni-check", json!(3))]);
+        let table = markdown(&json!({"on": ["patroni 4", "2 cores"], "faults": [good, by_hand, reads, bad]}));
+        let lines: Vec<_> = table.lines().skip(2).collect();
+        assert_eq!(
+            lines[..4],
+            [
+                "| a fault | 0 | 5 / 6 / 0 | 7 / 8 / 0 | 9 / 10 / 0 | 30 / 40 / 20 | 5 / 5 / 0 |",
+                "| a fault | 0 | 5 / 6 / 0 | – | 9 / 10 / 0 | 30 / 40 / 20 | 5 / 5 / 0 |",
+                "| a fault | – | 5 / 6 / 0 | – | – | 30 / 40 / 20 | 5 / 5 / 0 |",
+                "| a fault | 0 | 5 / 6 / 0 | 7 / 8 / 0 | 9 / 10 / 3 | 30 / 40 / 20 | 5 / 5 / 0 |",
+            ]
+        );
+        assert!(table.contains("by `make faults` on patroni 4, 2 cores."), "{table}");
+        assert_eq!(table.matches("Read clients, ").count(), 1, "{table}");
+        assert!(table.contains("longest outage 50 / 60 ms"), "{table}");
+        assert!(table.contains("queries that failed 1 / 0 (official"), "{table}");
+        assert!(
+            table.ends_with("- a fault: kept\n- a fault: kept\n- a fault: kept\n- a fault: MISSED two READY ms: 3\n")
+        );
+    }
+}

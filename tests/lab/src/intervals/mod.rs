@@ -260,15 +260,40 @@ struct Metrics {
 impl Metrics {
     fn of(address: SocketAddr) -> Option<Self> {
         let answer = http::get_while(address, "/metrics", Duration::from_secs(1), || false).ok()?;
-        Self::read(&String::from_utf8_lossy(&answer))
+        Some(Self::read(&String::from_utf8_lossy(&answer)))
     }
 
-    fn read(answer: &str) -> Option<Self> {
+    fn read(answer: &str) -> Self {
         let value = |name: &str| {
             let line = answer.lines().find(|line| line.starts_with(name));
             line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
         };
         let ready = value(r#"patroni_check_answers_total{endpoint="/primary",reply="READY UP"}"#);
-        Some(Metrics { ready, requests: value("patroni_check_patroni_seconds_count") })
+        Metrics { ready, requests: value("patroni_check_patroni_seconds_count") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_alone_is_another() {
+        let lines = "server db1 192.0.2.1:5432 agent-check agent-inter 100ms agent-port 5555";
+        let expected = "server db1 192.0.2.1:5432 agent-check agent-inter 50ms agent-port 5555";
+        assert_eq!(at_interval(lines, 50).as_deref(), Some(expected));
+        assert_eq!(at_interval("server db1 192.0.2.1:5432 check", 50), None);
+    }
+
+    #[test]
+    fn what_an_agent_counts() {
+        let answer = "HTTP/1.1 200 OK\r\n\r\n# TYPE patroni_check_answers_total counter\n\
+            patroni_check_answers_total{endpoint=\"/primary\",reply=\"MAINT UP\"} 7\n\
+            patroni_check_answers_total{endpoint=\"/primary\",reply=\"READY UP\"} 12\n\
+            patroni_check_patroni_seconds_sum{endpoint=\"/primary\"} 0.5\n\
+            patroni_check_patroni_seconds_count{endpoint=\"/primary\"} 34\n";
+        let metrics = Metrics::read(answer);
+        assert_eq!((metrics.ready, metrics.requests), (12, 34));
+        assert_eq!(Metrics::read("").ready, 0, "before the first one there is no such line");
     }
 }

@@ -76,3 +76,60 @@ fn numbers(list: &Value, key: &str) -> Vec<f64> {
 fn median(values: &[f64]) -> f64 {
     (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn medians() {
+        for (values, middle) in
+            [(&[3.0][..], 3.0), (&[1.0, 2.0], 1.5), (&[1.0, 2.0, 9.0], 2.0), (&[0.0, 1.0, 3.0, 9.0], 2.0)]
+        {
+            assert!((median(values) - middle).abs() < 1e-9, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn both_tables() {
+        let switchover = |outage: u32, ratio: f64| {
+            json!({
+                "nobody could ms": 1000,
+                "client outage ms": outage,
+                "ratio": ratio,
+                "client lost it earlier by ms": -1,
+                "READY after ms": 40,
+                "UP after ms": null,
+                "client wrote after ms": 60,
+            })
+        };
+        let costs = |haproxy: u32, patronis: u32| json!({"haproxy ms/s": haproxy, "agents ms/s": 8, "patronis ms/s": patronis, "postgres ms/s": 20, "requests/s": 29});
+        let table = markdown(&json!({
+            "on": ["patroni 4", "2 cores"],
+            "unasked": [
+                {"haproxy ms/s": 1, "agents ms/s": 0, "patronis ms/s": 10, "postgres ms/s": 5, "requests/s": 0},
+                {"haproxy ms/s": 2, "agents ms/s": 0, "patronis ms/s": 20, "postgres ms/s": 5, "requests/s": 0},
+            ],
+            "intervals": [{
+                "agent-inter ms": 100,
+                "max-age ms": 50,
+                // Exactly at the goal is not above it.
+                "switchovers": [switchover(1300, 1.3), switchover(1040, 1.04), switchover(1080, 1.08)],
+                "costs": [costs(5, 40), costs(8, 44)],
+            }],
+        }));
+        let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| 100 ms | 50 ms |")).collect();
+        assert_eq!(
+            rows,
+            [
+                "| 100 ms | 50 ms | 1000 (1000 to 1000) | 1080 (1040 to 1300) | 1.08 (1.04 to 1.30) | 1 | -1 (-1 to -1) \
+                | 40 (40 to 40) | – | 60 (60 to 60) |",
+                "| 100 ms | 50 ms | 5.0 | 8.0 | 27.0 | 15.0 | 29.0 |",
+            ]
+        );
+        assert!(table.contains("range of 3 switchovers"), "{table}");
+        assert!(table.contains("(Patronis 15.0,\nPostgreSQL 5.0)"), "{table}");
+    }
+}
