@@ -5,6 +5,7 @@ use std::thread;
 
 use lab::agent::{Agent, MOMENT, Port, check, check_after_sending, connect, read_reply};
 use lab::fake_patroni::{Behaviour, FakePatroni, answer};
+use lab::requires;
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -15,6 +16,9 @@ fn new_primary() -> Behaviour {
 
 #[test]
 fn a_check_names_an_endpoint_of_the_settings_or_of_another_socket() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(new_primary());
     let also = "/replica?lag=1kB /health";
     let options =
@@ -49,6 +53,9 @@ fn a_check_names_an_endpoint_of_the_settings_or_of_another_socket() {
 
 #[test]
 fn a_socket_names_an_endpoint_for_agent_send_too() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(new_primary());
     let second = format!("127.0.0.1:{}", lab::any_port());
     let activate = ["-l", &second, "--fdname=agent-send:/sync"];
@@ -59,6 +66,9 @@ fn a_socket_names_an_endpoint_for_agent_send_too() {
 
 #[test]
 fn a_line_that_comes_late_is_for_its_endpoint_and_none_is_for_nobody() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(new_primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "40ms", "--max-age", "0s", "--also", "/health"];
     for activate in [&["--fdname=agent-send"][..], &["--accept", "--fdname=agent-send"]] {
@@ -79,6 +89,9 @@ fn a_line_that_comes_late_is_for_its_endpoint_and_none_is_for_nobody() {
 
 #[test]
 fn a_held_node_says_so_whatever_is_named() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(new_primary());
     let directory = tempfile::tempdir().unwrap();
     let hold = directory.path().join("hold");

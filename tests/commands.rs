@@ -11,9 +11,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use lab::agent::{Agent, binary};
-use lab::any_port;
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::haproxy::Haproxy;
+use lab::programs::write_script;
+use lab::{any_port, requires};
 
 fn run(arguments: &[&str]) -> Output {
     binary().args(arguments).output().unwrap()
@@ -157,8 +158,7 @@ fn explain_shows_nothing_that_a_terminal_obeys() {
     let systemctl = directory.path().join("systemctl");
     let unit =
         format!("Id=patroni-check-{evil}.socket\nActiveState=active{evil}\nListen=[::]:1 {evil}\nLoadState=loaded\n");
-    fs::write(&systemctl, format!("#!/bin/sh\ncat <<'END'\n{unit}END\n")).unwrap();
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&systemctl, &format!("#!/bin/sh\ncat <<'END'\n{unit}END\n"));
     let show = |arguments: &[&str]| {
         let mut command = binary();
         command
@@ -297,6 +297,9 @@ fn an_output_that_takes_nothing_is_no_panic() {
 
 #[test]
 fn haproxy_takes_the_configuration_that_is_printed() {
+    if !requires(&["haproxy"]) {
+        return;
+    }
     let members = r#"{"name": "db 1", "role": "leader", "state": "running", "host": "127.0.0.1", "port": 5432},
         {"name": "db2", "role": "replica", "state": "running", "host": "::1", "port": 5432, "lag": 0},
         {"name": "db3", "role": "replica", "state": "running", "host": "localhost", "port": 5432, "lag": "unknown"}"#;
@@ -322,6 +325,9 @@ fn haproxy_takes_the_configuration_that_is_printed() {
 
 #[test]
 fn haproxy_starts_with_the_configuration_that_is_printed() {
+    if !requires(&["haproxy"]) {
+        return;
+    }
     let members = r#"{"name": "é", "role": null, "state": null, "host": "127.0.0.1", "port": 1, "lag": "unknown"},
         {"name": "ü\u009b\nglobal", "host": "127.0.0.1", "port": 1, "tags": {"a": Infinity}}, {"name": "a b", "host": "127.0.0.1", "port": 1},
         {"name": "a_b", "role": "leader", "state": "running", "host": "127.0.0.1", "port": 1}, {"name": "", "host": "127.0.0.1", "port": 1},

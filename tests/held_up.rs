@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use lab::agent::{Agent, Manager, Port, binary, check};
 use lab::fake_patroni::{FakePatroni, primary, replica};
-use lab::{any_port, await_some, await_that};
+use lab::{any_port, await_some, await_that, requires};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 const MAINT: &str = "MAINT UP # replica timeline 3\n";
@@ -111,6 +111,9 @@ fn a_manager_that_does_not_read_holds_up_no_check_and_no_end() {
 
 #[test]
 fn a_notification_is_one_thing_and_no_longer_than_the_manager_takes() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let manager = Manager::new();
     // As many long names as an administrator may give; each is a view in the status line.

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
 use lab::fake_patroni::{Behaviour, FakePatroni, primary, replica};
+use lab::requires;
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -22,6 +23,9 @@ fn stdout(output: &Output) -> String {
 
 #[test]
 fn listeners_passed_by_systemd_are_served_by_one_process() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let agent = Agent::activated(&[], &["--patroni", &patroni.url(), "--deadline", "5s", "--grace", "20s"]);
     assert_eq!(agent.check(), READY);
@@ -34,6 +38,9 @@ fn listeners_passed_by_systemd_are_served_by_one_process() {
 
 #[test]
 fn a_connection_passed_by_systemd_is_answered_by_a_process_of_its_own() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "1s"]);
     for _ in 0..3 {
@@ -45,6 +52,9 @@ fn a_connection_passed_by_systemd_is_answered_by_a_process_of_its_own() {
 
 #[test]
 fn a_connection_on_standard_input_is_answered_and_nothing_else_is_said_there() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "5s"];
     let agent = Agent::activated(&["--accept", "--inetd"], &options);
@@ -94,6 +104,9 @@ fn a_service_without_a_socket_says_so() {
 
 #[test]
 fn a_one_shot_answers_within_the_deadline_when_patroni_hangs() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(Behaviour::Hang);
     let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "200ms"]);
     assert_eq!(agent.check(), "MAINT DOWN # patroni: no answer within 200ms\n");
@@ -101,6 +114,9 @@ fn a_one_shot_answers_within_the_deadline_when_patroni_hangs() {
 
 #[test]
 fn silence_closes_without_an_answer() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(Behaviour::Close);
     let options = ["--patroni", &patroni.url(), "--on-failure", "silent", "--deadline", "5s"];
     assert_eq!(Agent::activated(&["--accept"], &options).check(), "");
@@ -109,6 +125,9 @@ fn silence_closes_without_an_answer() {
 
 #[test]
 fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "5s"];
     Agent::activated(&["--fdname=/replica?lag=1MB"], &options).check();
@@ -121,6 +140,9 @@ fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
 
 #[test]
 fn a_socket_named_metrics_is_for_prometheus() {
+    if !requires(&["systemd-socket-activate", "promtool"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let second = lab::any_port();
     let listen = format!("127.0.0.1:{second}");
@@ -161,6 +183,9 @@ fn a_socket_named_metrics_is_for_prometheus() {
 
 #[test]
 fn two_passed_listeners_answer_each_for_its_endpoint() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
     let patroni = FakePatroni::new(primary());
     let second = lab::any_port();
     let listen = format!("127.0.0.1:{second}");

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use lab::requires;
+
 /// `make install`, with a program that another profile has built.
 fn install(root: &Path, prefix: &str) {
     let target = root.join("build");
@@ -22,6 +24,9 @@ fn install(root: &Path, prefix: &str) {
 
 #[test]
 fn systemd_has_nothing_to_say_against_the_units() {
+    if !requires(&["make", "systemd-analyze"]) {
+        return;
+    }
     let root = TempDir::new().unwrap();
     install(root.path(), "/usr");
     let units = root.path().join("usr/lib/systemd/system");
@@ -95,6 +100,9 @@ fn the_templates_differ_in_their_endpoint_only() {
 
 #[test]
 fn a_prefix_is_heeded_in_the_units() {
+    if !requires(&["make"]) {
+        return;
+    }
     let root = TempDir::new().unwrap();
     install(root.path(), "/opt/pc");
     for unit in ["patroni-check.service", "patroni-check@.service", "patroni-check-replica@.service"] {
@@ -106,6 +114,9 @@ fn a_prefix_is_heeded_in_the_units() {
 
 #[test]
 fn settings_that_are_there_are_kept() {
+    if !requires(&["make"]) {
+        return;
+    }
     let root = TempDir::new().unwrap();
     install(root.path(), "/usr");
     let settings = root.path().join("etc/default/patroni-check");
@@ -147,6 +158,9 @@ fn the_settings_file_has_a_line_for_every_option() {
 /// What is checked in is what its sources give; else `make man`.
 #[test]
 fn manual_pages_and_completions_are_those_of_their_sources() {
+    if !requires(&["make", "pandoc"]) {
+        return;
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = TempDir::new().unwrap();
     let pandoc = String::from_utf8(Command::new("pandoc").arg("--version").output().unwrap().stdout).unwrap();
@@ -181,6 +195,9 @@ fn manual_pages_and_completions_are_those_of_their_sources() {
 
 #[test]
 fn the_rpm_holds_the_same_and_keeps_settings() {
+    if !requires(&["make", "rpm", "target/release/patroni-check", "target/tools/bin/cargo-generate-rpm"]) {
+        return;
+    }
     let mut make = Command::new("make");
     // What cargo builds `make test` has built.
     let made = make.args(["rpm", "CARGO=true"]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use lab::agent::binary;
 use lab::fake_patroni::{FakePatroni, primary, replica};
+use lab::programs::write_script;
 
 fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -41,8 +42,7 @@ impl Host {
 
     /// The program on a host where `systemctl` does this.
     fn with(&self, systemctl: &str) -> Command {
-        let script = self.write("systemctl", &format!("#!/bin/sh\n{systemctl}\n"));
-        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&self.0.path().join("systemctl"), &format!("#!/bin/sh\n{systemctl}\n"));
         let mut command = binary();
         command.env("PATH", format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap()));
         command

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -64,9 +64,22 @@ pub fn patroni_program(directory: &Path, given: &Path) -> Result<PathBuf, Box<dy
     }
     let program = directory.join("patroni");
     let exec = r#"exec /usr/bin/python3 -m patroni "$@""#;
-    fs::write(&program, format!("#!/bin/sh\nexport PYTHONPATH={}\n{exec}\n", modules.display()))?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    write_script(&program, &format!("#!/bin/sh\nexport PYTHONPATH={}\n{exec}\n", modules.display()));
     Ok(program)
+}
+
+/// Writes a script that can be run. By a process of its own: while ours has the file open for writing, so has each child
+/// that another thread forks just then, and the kernel runs no such file ("Text file busy").
+///
+/// # Panics
+/// When it can't be written.
+pub fn write_script(file: &Path, text: &str) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(file).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("install runs");
+    let written = install.stdin.take().expect("it is piped").write_all(text.as_bytes());
+    written.expect("install reads");
+    assert!(install.wait().expect("a child can be waited for").success(), "{}", file.display());
 }
 
 /// The newest of Debian's PostgreSQL servers.
