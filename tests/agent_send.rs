@@ -109,7 +109,7 @@ fn a_held_node_says_so_whatever_is_named() {
 fn who_says_nothing_makes_room_for_who_does() {
     let patroni = FakePatroni::new(new_primary());
     let url = patroni.url();
-    let port = Port::new();
+    let port = Port::bind();
     let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
     let agent = Agent::start(limited.env("LISTEN_FDNAMES", "agent-send"), port.address);
     for _ in 0..5 {

@@ -101,8 +101,8 @@ fn an_error_that_nobody_reads_is_still_exit_status_2() {
 fn a_manager_that_does_not_read_holds_up_no_check_and_no_end() {
     let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut agent = port.agent(&manager, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
     change_often(&patroni, port.address);
     agent.process.signal(Signal::TERM);
@@ -115,7 +115,7 @@ fn a_notification_is_one_thing_and_no_longer_than_the_manager_takes() {
         return;
     }
     let patroni = FakePatroni::new(primary());
-    let manager = Manager::new();
+    let manager = Manager::bind();
     // As many long names as an administrator may give; each is a view in the status line.
     let others: Vec<_> = (0..30).map(|_| format!("127.0.0.1:{}", any_port())).collect();
     let tag = "x".repeat(200);
@@ -139,9 +139,9 @@ fn a_notification_is_one_thing_and_no_longer_than_the_manager_takes() {
 #[test]
 fn a_manager_in_the_abstract_namespace_is_told() {
     let patroni = FakePatroni::new(primary());
-    let port = Port::new();
+    let port = Port::bind();
     let (manager, name) = Manager::abstract_one(&format!("patroni-check-test-{}", std::process::id()));
-    let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+    let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
     let agent = Agent::start(command.env("NOTIFY_SOCKET", name), port.address);
     manager.await_message("READY=1");
     assert_eq!(agent.check(), READY);
@@ -151,8 +151,8 @@ fn a_manager_in_the_abstract_namespace_is_told() {
 fn a_manager_that_is_not_there_is_a_warning() {
     let patroni = FakePatroni::new(primary());
     for name in ["/nonexistent/notify", "@nobody-listens-here", "vsock:2:1234", "notify", ""] {
-        let port = Port::new();
-        let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+        let port = Port::bind();
+        let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
         let agent = Agent::start(command.env("NOTIFY_SOCKET", name), port.address);
         assert_eq!(agent.check(), READY, "{name}");
         let warning = agent.process.output().contains("to the service manager (NOTIFY_SOCKET)");
@@ -164,8 +164,8 @@ fn a_manager_that_is_not_there_is_a_warning() {
 fn a_watchdog_of_no_time_is_none() {
     let patroni = FakePatroni::new(primary());
     for period in ["0", "1", "nonsense"] {
-        let port = Port::new();
-        let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+        let port = Port::bind();
+        let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
         let agent = Agent::start(command.env("WATCHDOG_USEC", period), port.address);
         assert_eq!(agent.check(), READY);
         let before = agent.process.ticks();

@@ -263,8 +263,8 @@ fn sockets_that_cannot_be_answered_on_are_bad_configuration() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     // Patroni would answer 503 to it, which reads as "standby" for ever.
-    let port = Port::new();
-    let mut misnamed = port.command(&Manager::new(), &[]);
+    let port = Port::bind();
+    let mut misnamed = port.command(&Manager::bind(), &[]);
     let error = complaint(misnamed.env("LISTEN_FDNAMES", "/standby"));
     assert!(error.contains("FileDescriptorName=/standby: no such health check endpoint"), "{error}");
     let mut file = Command::new("sh");
@@ -285,7 +285,7 @@ fn sockets_that_may_be_for_another_process_are_bad_configuration() {
         ("LISTEN_FDS=2 LISTEN_FDNAMES=/replica", "LISTEN_FDS"),
     ];
     for (change, complaint) in table {
-        let port = Port::new();
+        let port = Port::bind();
         let mut command = Command::new("sh");
         let script = format!(
             r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; export {change} 2>/dev/null; {change}; exec "$0""#

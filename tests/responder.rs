@@ -216,8 +216,8 @@ fn sigterm_answers_what_was_accepted_and_leaves_the_rest_to_the_next_process() {
     let patroni = FakePatroni::new(Behaviour::Hang);
     let url = patroni.url();
     let options = ["--patroni", &url, "--deadline", "5s"];
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut agent = port.agent(&manager, &options);
     manager.await_message("READY=1");
     manager.await_message("STATUS=/primary: nothing said yet (0 checks)");
@@ -240,8 +240,8 @@ fn sigterm_answers_what_was_accepted_and_leaves_the_rest_to_the_next_process() {
 fn restarts_lose_no_check() {
     let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let (address, done) = (port.address, Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -274,8 +274,8 @@ fn restarts_lose_no_check() {
 fn systemd_is_told_what_was_said_last_and_that_the_loop_turns() {
     let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut command = port.command(&manager, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
     let agent = Agent::start(command.env("WATCHDOG_USEC", "100000"), port.address);
     manager.await_message("READY=1");
@@ -308,7 +308,7 @@ fn a_change_of_verdict_is_logged_once_and_a_check_is_not() {
 fn clients_cannot_take_all_descriptors_and_those_who_wait_cost_nothing() {
     let patroni = FakePatroni::new(Behaviour::Hang);
     let url = patroni.url();
-    let port = Port::new();
+    let port = Port::bind();
     let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
     let agent = Agent::start(&mut limited, port.address);
     let clients: Vec<_> = (0..60).map(|_| connect(port.address)).collect();

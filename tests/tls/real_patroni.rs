@@ -37,7 +37,7 @@ pub fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(
     let readable = Command::new("chmod").args(["-R", "a+rX"]).arg(&files).status()?;
     assert!(readable.success());
 
-    let mut cluster = Cluster::start(directory, Unprivileged::new(), Path::new("patroni"), Host::on_loopback(1))?;
+    let mut cluster = Cluster::start(directory, Unprivileged::choose(), Path::new("patroni"), Host::on_loopback(1))?;
     cluster.heal();
     let port = cluster.patroni_port;
     let good = format!("https://127.0.0.1:{port}");

@@ -119,7 +119,7 @@ pub struct Port {
 }
 
 impl Port {
-    pub fn new() -> Self {
+    pub fn bind() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         Port { listener, address }
@@ -144,7 +144,7 @@ impl Port {
 
     /// The same with so few descriptors.
     pub fn command_of_few_descriptors(&self, count: u32, options: &[&str]) -> Command {
-        let command = self.command(&Manager::new(), options);
+        let command = self.command(&Manager::bind(), options);
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--nofile={count}")).arg("--").arg(command.get_program()).args(command.get_args());
         limited.stdin(self.stdin());
@@ -163,7 +163,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    pub fn new() -> Self {
+    pub fn bind() -> Self {
         let directory = TempDir::new().expect("a directory for the socket");
         let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
         Manager { socket, directory }

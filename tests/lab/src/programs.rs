@@ -15,7 +15,7 @@ pub struct Unprivileged {
 }
 
 impl Unprivileged {
-    pub fn new() -> Self {
+    pub fn choose() -> Self {
         Unprivileged { is_root: rustix::process::geteuid().is_root() }
     }
 

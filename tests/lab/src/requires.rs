@@ -8,7 +8,7 @@ use std::path::Path;
 const DEMANDED: &str = "PATRONI_CHECK_TESTS";
 
 /// Whether the test can go on: `if !requires(&["haproxy"]) { return }`. A need is the name of a program, a file of the
-/// repository (with a `/` in it), `postgresql` for its server, or `root`.
+/// repository (with a `/` in it), `postgresql` for its server, `root`, or as in `10000 descriptors`.
 ///
 /// # Panics
 /// Where it can't and is demanded.
@@ -48,6 +48,10 @@ fn decide(needs: &[&str], demanded: &str, is_there: impl Fn(&str) -> bool) -> De
 }
 
 fn is_there(need: &str) -> bool {
+    if let Some(count) = need.strip_suffix(" descriptors") {
+        let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        return maximum.is_none_or(|maximum| count.parse().is_ok_and(|count: u64| maximum > count));
+    }
     match need {
         "root" => rustix::process::geteuid().is_root(),
         "postgresql" => crate::programs::postgres_bin().is_ok(),
@@ -95,5 +99,6 @@ mod tests {
         assert!(!is_in("patroni", &path), "a directory is no program");
         assert!(!is_in("haproxy", "/nonexistent".as_ref()));
         assert!(is_there("tests/lab") && !is_there("tests/no-such-file"));
+        assert!(is_there("1 descriptors") && !is_there("many descriptors"));
     }
 }

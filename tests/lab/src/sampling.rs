@@ -81,9 +81,11 @@ mod tests {
         assert_eq!(track.changes(), [(times[0], 1), (times[1], 2), (times[2], 0)]);
     }
 
+    type Gap = Option<(u64, u64)>;
+
     #[test]
     fn the_longest_gap() {
-        let table: [(&[u64], Option<(u64, u64)>); 4] =
+        let table: [(&[u64], Gap); 4] =
             [(&[], None), (&[5], None), (&[0, 20, 40], Some((20, 40))), (&[0, 20, 500, 520, 900], Some((20, 500)))];
         for (times, gap) in table {
             let gap = gap.map(|(from, to)| (Duration::from_millis(from), Duration::from_millis(to)));

@@ -24,7 +24,7 @@ impl Testbed {
     /// Starts three members on these hosts, and does not wait for them. `patroni` is Debian's program, or a directory of
     /// tests/install-patroni's.
     pub fn start(directory: &Path, binary: &Path, patroni: &Path, hosts: Vec<Host>) -> Result<Self, Box<dyn Error>> {
-        let user = Unprivileged::new();
+        let user = Unprivileged::choose();
         let cluster = Cluster::start(directory, user, &patroni_program(directory, patroni)?, hosts)?;
         let program = directory.join("patroni-check");
         fs::copy(binary, &program)?;

@@ -56,7 +56,7 @@ fn record(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Outcome {
         [program, lock] if lock == "lock" => (program, true),
         _ => return Err("usage: record PATRONI_PROGRAM [lock]".into()),
     };
-    let mut cluster = Cluster::start(directory, Unprivileged::new(), Path::new(program), Host::on_loopback(3))?;
+    let mut cluster = Cluster::start(directory, Unprivileged::choose(), Path::new(program), Host::on_loopback(3))?;
     await_that("one primary and two replicas", || cluster.is_whole());
     if !lock_alone {
         record_endpoints(&cluster)?;

@@ -119,9 +119,11 @@ mod tests {
 
     use super::*;
 
+    type Span = (f64, f64, bool);
+
     #[test]
     fn spans_cover_the_whole_time_and_no_more() {
-        let table: [(Value, &[(f64, f64, bool)]); 4] = [
+        let table: [(Value, &[Span]); 4] = [
             (json!([]), &[(100.0, 900.0, false)]),
             (json!([[0, 1]]), &[(100.0, 900.0, true)]),
             (json!([[50, 1], [300, 0], [950, 1]]), &[(100.0, 300.0, true), (300.0, 900.0, false)]),

@@ -119,46 +119,64 @@ mod tests {
         result
     }
 
+    struct Case<'a> {
+        what: &'a str,
+        goals: &'a Goals,
+        by_hand: bool,
+        /// What is otherwise, by JSON pointer.
+        change: &'a [(&'a str, Value)],
+        missed: &'a [&'a str],
+    }
+
+    const GOOD: Case = Case { what: "", goals: &STRICT, by_hand: false, change: &[], missed: &[] };
+
     #[test]
     fn which_goals_are_missed() {
-        let another = ("/primary after", json!("b"));
-        let not_ready = ("/leader fit and not READY ms/patroni-check", json!(1));
-        let cut = ("/sessions cut/recommended", json!(2));
-        let table: [(&str, &Goals, bool, Vec<(&str, Value)>, &[&str]); 12] = [
-            ("all went well", &STRICT, false, vec![], &[]),
-            ("two READY", &STRICT, false, vec![("/two READY ms/patroni-check", json!(1))], &["two READY ms: 1"]),
-            ("by another rule", &STRICT, false, vec![("/two READY ms/status", json!(1))], &[]),
-            ("at the limit", &STRICT, false, vec![("/READY though not fit ms/patroni-check", json!(100))], &[]),
-            (
-                "beyond it",
-                &STRICT,
-                false,
-                vec![("/READY though not fit ms/patroni-check", json!(101))],
-                &["READY though not fit ms: 101"],
-            ),
-            ("no limit", &LOOSE, false, vec![("/READY though not fit ms/patroni-check", json!(9999))], &[]),
-            ("not READY", &STRICT, false, vec![not_ready.clone()], &["leader fit and not READY ms: 1"]),
-            // Who stays the primary goes on; another one's sessions are cut, whatever we say.
-            (
-                "another primary",
-                &STRICT,
-                false,
-                vec![another.clone(), not_ready.clone(), cut.clone()],
-                &["the primary is another one"],
-            ),
-            ("by hand that may be", &STRICT, true, vec![another], &[]),
-            ("a session is cut", &STRICT, false, vec![cut.clone()], &["sessions cut: 2"]),
-            ("of reads it is no goal", &STRICT, false, vec![("/endpoint", json!("/replica")), not_ready], &[]),
-            (
-                "the first word",
-                &LOOSE,
-                false,
-                vec![("/first word after promotion", json!("MAINT UP # replica")), cut],
-                &["first word after promotion: MAINT UP # replica"],
-            ),
+        let another = || ("/primary after", json!("b"));
+        let not_ready = || ("/leader fit and not READY ms/patroni-check", json!(1));
+        let cut = || ("/sessions cut/recommended", json!(2));
+        let table = [
+            Case { what: "all went well", ..GOOD },
+            Case {
+                what: "two READY",
+                change: &[("/two READY ms/patroni-check", json!(1))],
+                missed: &["two READY ms: 1"],
+                ..GOOD
+            },
+            Case { what: "by another rule", change: &[("/two READY ms/status", json!(1))], ..GOOD },
+            Case { what: "at the limit", change: &[("/READY though not fit ms/patroni-check", json!(100))], ..GOOD },
+            Case {
+                what: "beyond it",
+                change: &[("/READY though not fit ms/patroni-check", json!(101))],
+                missed: &["READY though not fit ms: 101"],
+                ..GOOD
+            },
+            Case {
+                what: "no limit",
+                goals: &LOOSE,
+                change: &[("/READY though not fit ms/patroni-check", json!(9999))],
+                ..GOOD
+            },
+            Case { what: "not READY", change: &[not_ready()], missed: &["leader fit and not READY ms: 1"], ..GOOD },
+            Case {
+                what: "another primary: its sessions are cut, whatever we say",
+                change: &[another(), not_ready(), cut()],
+                missed: &["the primary is another one"],
+                ..GOOD
+            },
+            Case { what: "by hand that may be", by_hand: true, change: &[another()], ..GOOD },
+            Case { what: "a session is cut", change: &[cut()], missed: &["sessions cut: 2"], ..GOOD },
+            Case { what: "of reads it is no goal", change: &[("/endpoint", json!("/replica")), not_ready()], ..GOOD },
+            Case {
+                what: "the first word",
+                goals: &LOOSE,
+                change: &[("/first word after promotion", json!("MAINT UP # replica")), cut()],
+                missed: &["first word after promotion: MAINT UP # replica"],
+                ..GOOD
+            },
         ];
-        for (what, goals, by_hand, change, missed) in table {
-            assert_eq!(judged(goals, by_hand, &change)["goals missed"], json!(missed), "{what}");
+        for Case { what, goals, by_hand, change, missed } in table {
+            assert_eq!(judged(goals, by_hand, change)["goals missed"], json!(missed), "{what}");
         }
         let goals = &judged(&STRICT, false, &[])["goals"];
         assert_eq!((&goals["two READY ms"], &goals["READY though not fit ms"]), (&json!(0), &json!(100)));

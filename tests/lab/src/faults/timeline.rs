@@ -179,10 +179,13 @@ mod tests {
         }
     }
 
+    /// patroni-check's, in milliseconds from the start.
+    type Words<'a> = &'a [(u64, &'a str)];
+
     #[test]
     fn the_first_word_after_patroni_said_yes() {
         let settled = [(ms(500), 1), (ms(700), 0), (ms(2000), 1)];
-        let table: [(&[(u64, &str)], Option<&str>); 6] = [
+        let table: [(Words, Option<&str>); 6] = [
             (&[], None),
             // Asked before it; and at the same moment.
             (&[(1900, "READY UP"), (2000, "READY UP")], None),

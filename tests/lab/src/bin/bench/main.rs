@@ -56,7 +56,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
     let [binary, floor, out] = arguments else { return Err("usage: bench BINARY FLOOR DIRECTORY".into()) };
     eprintln!("Starting a Patroni with PostgreSQL …");
-    let cluster = Cluster::start(directory, Unprivileged::new(), Path::new("patroni"), Host::on_loopback(1))?;
+    let cluster = Cluster::start(directory, Unprivileged::choose(), Path::new("patroni"), Host::on_loopback(1))?;
     await_that("a primary", || stop.load(Ordering::Relaxed) || cluster.primary().is_some());
     let patroni = cluster.url(&cluster.members[0], "");
     let (binary, floor) = (fs::canonicalize(binary)?, fs::canonicalize(floor)?);

@@ -90,7 +90,7 @@ impl Bench<'_> {
     pub fn start(&mut self) -> Outcome {
         let mut beyond = Vec::new();
         for _ in 0..4 * ROUNDS {
-            let port = Port::new();
+            let port = Port::bind();
             let mut command = Command::new("sh");
             command.args(["-c", r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#]).arg(self.binary);
             command.args(["--patroni", &self.patroni]).stdin(port.stdin());
