@@ -9,21 +9,18 @@ use super::{AgentPorts, READ_BACKENDS, WRITE_BACKENDS};
 use crate::haproxy::{DEFAULTS, listen, readme};
 use crate::testbed::Testbed;
 
-/// Patroni's template for writes and for reads.
-const OFFICIAL: &str = "listen official
+/// Patroni's template, for writes and for reads.
+fn official(endpoint: &str) -> String {
+    format!(
+        "listen official
     bind :5000
-    option httpchk OPTIONS /master
+    option httpchk OPTIONS {endpoint}
     http-check expect status 200
     default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions
     server db1 192.0.2.1:5432 maxconn 100 check port 8008
-";
-const OFFICIAL_REPLICAS: &str = "listen replicas
-    bind :5000
-    option httpchk OPTIONS /replica
-    http-check expect status 200
-    default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions
-    server db1 192.0.2.1:5432 maxconn 100 check port 8008
-";
+"
+    )
+}
 
 /// All of them.
 pub fn sections(
@@ -33,11 +30,12 @@ pub fn sections(
 ) -> Result<String, Box<dyn Error>> {
     let Testbed { user, cluster, program, .. } = testbed;
     let [article, recommended] = &readme()[..] else { panic!("the README has two configurations") };
-    let blocks = [OFFICIAL, article, recommended].into_iter().zip(WRITE_BACKENDS);
+    let official_writes = official("/master");
+    let blocks = [&official_writes, article, recommended].into_iter().zip(WRITE_BACKENDS);
     let mut sections: Vec<_> =
         blocks.map(|(block, name)| listen(cluster, agents.writes, block, name, writes[name])).collect();
-    let [official, recommended] = READ_BACKENDS;
-    sections.push(listen(cluster, agents.reads, OFFICIAL_REPLICAS, official, reads[official]));
+    let [usual, recommended] = READ_BACKENDS;
+    sections.push(listen(cluster, agents.reads, &official("/replica"), usual, reads[usual]));
     let primary = cluster.members.first().ok_or("no member")?;
     let mut command = user.command_on(&primary.host, program, "KILL");
     command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
