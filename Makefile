@@ -9,7 +9,8 @@
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
 # make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
-# make test       everything that is tested, on the real parts
+# make quick      what is tested in seconds, whatever is installed
+# make test       everything that is tested, on the real parts; nothing is skipped
 #                 RELEASE=trixie: of the booted Debians that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
 # make deb        a Debian package in target/debian
@@ -35,6 +36,12 @@ SWITCHOVERS ?= 10
 
 TARGET = target
 
+# true: nothing is built, as it is there already.
+CARGO = cargo
+
+# A program of tests/lab. It is built apart from the program's own build, which is of fewer crates' features.
+LAB = $(CARGO) build --release --locked --package lab --bin
+
 # Where Debian has HAProxy and ip; not in the PATH of its users.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -42,7 +49,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 STACK = etcd-server haproxy patroni postgresql python3-etcd systemd
 
 build: toolchain
-	cargo build --release --locked
+	$(CARGO) build --release --locked
 	@echo
 	@echo 'Built target/release/patroni-check. Further targets:'
 	@sed -n 's/^# make \([a-z]\)/  make \1/p' Makefile
@@ -52,72 +59,88 @@ toolchain:
 
 demo: toolchain
 	@tests/install-packages $(STACK)
-	@cargo build --release --locked --example demo --bin patroni-check
-	@target/release/examples/demo target/release/patroni-check $(DEMO_SECONDS)
+	@$(CARGO) build --release --locked && $(LAB) demo
+	@target/release/demo target/release/patroni-check $(DEMO_SECONDS)
 
 faults: toolchain
 	@tests/install-packages $(STACK) iproute2
-	@cargo build --release --locked --example faults --bin patroni-check
+	@$(CARGO) build --release --locked && $(LAB) faults
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
-	    target/release/examples/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
+	    target/release/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
 
 intervals: toolchain
 	@tests/install-packages $(STACK) iproute2
-	@cargo build --release --locked --example intervals --bin patroni-check
+	@$(CARGO) build --release --locked && $(LAB) intervals
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
-	    target/release/examples/intervals target/release/patroni-check \
+	    target/release/intervals target/release/patroni-check \
 	    $(if $(filter file,$(origin OUT)),target/intervals,$(OUT)) "$$patroni" $(SWITCHOVERS)
 
 # How long; and from which seed on the random ones go.
 SECONDS ?= 3600
 SEED ?= 1
 simulate: toolchain
-	@cargo run --release --quiet --locked --example simulate -- $(SECONDS) $(SEED)
+	@$(LAB) simulate
+	@target/release/simulate $(SECONDS) $(SEED)
 
 bench: toolchain
 	@tests/install-packages $(STACK) gcc libc6-dev python3 valgrind
-	@cargo build --release --locked --bin patroni-check && cargo build --release --locked --example bench
-	@mkdir -p target/bench && $(CC) -O2 -static -o target/bench/floor benches/floor.c
-	@target/release/examples/bench target/release/patroni-check target/bench/floor \
+	@$(CARGO) build --release --locked && $(LAB) bench
+	@mkdir -p target/bench && $(CC) -O2 -static -o target/bench/floor tests/lab/src/bin/bench/floor.c
+	@target/release/bench target/release/patroni-check target/bench/floor \
 	    $(if $(filter file,$(origin OUT)),target/bench,$(OUT))
 
 pictures: toolchain
 	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux
 	@tests/pictures $(if $(filter file,$(origin OUT)),docs,$(OUT))
 
-# What is checked in of it is compared with its sources by tests/units.rs. Newer groffs have no font C.
+# What is checked in of it is compared with its sources by tests/packaging.rs. Newer groffs have no font C.
 PAGES = man
 COMPLETIONS = completions
 SETTINGS = systemd
+PAGE_SOURCES = target/man
 man: toolchain
+	cargo run --quiet --locked --package lab --bin generate -- $(COMPLETIONS) $(SETTINGS) $(PAGE_SOURCES)
+	@$(MAKE) --no-print-directory pages
+
+pages:
 	@tests/install-packages pandoc
-	cargo run --quiet --locked --example completions -- $(COMPLETIONS) $(SETTINGS) target/man
 	for page in $(MAN); do \
-	    pandoc -s -t man target/man/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
+	    pandoc -s -t man $(PAGE_SOURCES)/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
 	done
 
 soak: toolchain
 	@tests/install-packages debootstrap systemd-container
 	SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
 
-# The booted Debians need root.
+# What the tests demand (tests/lab/src/requires.rs): the booted Debians need root.
 ifeq ($(shell id -u),0)
-BOOTED =
+DEMANDED = all
 else
-BOOTED = -- --skip ::bookworm --skip ::trixie
+DEMANDED = all-but-root
 endif
 
-test:
+# The tests that take seconds and need nothing.
+QUICK = agent_send documents invocation lock properties recorded responder rooms settings statements
+
+quick:
 	@tests/install-toolchain fmt clippy
-	@tests/install-packages $(STACK) debootstrap iproute2 pandoc prometheus python3-pip rpm systemd-container
-	cargo fmt --check
+	cargo fmt --all --check
 	@if cargo clippy --version >/dev/null 2>&1; then echo cargo clippy && \
-	    cargo clippy --locked --all-targets -- -D warnings; else echo 'LEFT OUT: clippy, which this Rust comes without'; fi
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	    cargo clippy --locked --workspace --all-targets -- -D warnings; \
+	else echo 'LEFT OUT: clippy, which this Rust comes without'; fi
+	cargo test --locked --workspace --lib
+	cargo test --locked $(addprefix --test ,$(QUICK))
+
+# What the tests run of it is built before them, and no cargo runs in a cargo.
+test: quick
+	@tests/install-packages $(STACK) debootstrap iproute2 pandoc prometheus python3-pip rpm systemd-container
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
-	cargo build --release --locked --example demo --bin patroni-check
-	cargo test --locked $(BOOTED)
-	@[ -z '$(BOOTED)' ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
+	cargo build --release --locked && $(LAB) demo --bin simulate
+	@$(MAKE) --no-print-directory $(CARGO_DEB) $(CARGO_RPM)
+	target/release/simulate 60
+	PATRONI_CHECK_TESTS=$(DEMANDED) cargo test --locked
+	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
 
 # The crates: licences, sources, bans (deny.toml); and advisories, which are no package but a repository, where it can be
 # reached.
@@ -148,11 +171,11 @@ CARGO_RPM = target/tools/bin/cargo-generate-rpm
 DEB_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-1
 
 deb: toolchain $(CARGO_DEB)
-	cargo build --release --locked
+	$(CARGO) build --release --locked
 	$(CARGO_DEB) --no-build --deb-version $(DEB_VERSION)
 
 rpm: toolchain $(CARGO_RPM)
-	cargo build --release --locked
+	$(CARGO) build --release --locked
 	$(CARGO_RPM)
 
 $(CARGO_DEB):
@@ -180,4 +203,5 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates crates-checked deb demo faults install intervals man pictures rpm simulate soak test toolchain
+.PHONY: bench build crates crates-checked deb demo faults install intervals man pages pictures quick rpm simulate soak test \
+    toolchain

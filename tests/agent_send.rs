@@ -1,12 +1,11 @@
 //! Checks that name their endpoint themselves (HAProxy's `agent-send`), on a socket that is for that.
 
-mod lab;
-
 use std::io::Write;
 use std::thread;
 
 use lab::agent::{Agent, MOMENT, Port, check, check_after_sending, connect, read_reply};
-use lab::standin::{Behaviour, StandIn, answer};
+use lab::fake_patroni::{Behaviour, FakePatroni, answer};
+use lab::requires;
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -17,7 +16,10 @@ fn new_primary() -> Behaviour {
 
 #[test]
 fn a_check_names_an_endpoint_of_the_settings_or_of_another_socket() {
-    let patroni = StandIn::new(new_primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(new_primary());
     let also = "/replica?lag=1kB /health";
     let options =
         ["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "0s", "--also", also, "--endpoint", "/leader"];
@@ -51,7 +53,10 @@ fn a_check_names_an_endpoint_of_the_settings_or_of_another_socket() {
 
 #[test]
 fn a_socket_names_an_endpoint_for_agent_send_too() {
-    let patroni = StandIn::new(new_primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(new_primary());
     let second = format!("127.0.0.1:{}", lab::any_port());
     let activate = ["-l", &second, "--fdname=agent-send:/sync"];
     let agent = Agent::activated(&activate, &["--patroni", &patroni.url(), "--deadline", "5s"]);
@@ -61,7 +66,10 @@ fn a_socket_names_an_endpoint_for_agent_send_too() {
 
 #[test]
 fn a_line_that_comes_late_is_for_its_endpoint_and_none_is_for_nobody() {
-    let patroni = StandIn::new(new_primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(new_primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "40ms", "--max-age", "0s", "--also", "/health"];
     for activate in [&["--fdname=agent-send"][..], &["--accept", "--fdname=agent-send"]] {
         let before = patroni.requests().len();
@@ -81,7 +89,10 @@ fn a_line_that_comes_late_is_for_its_endpoint_and_none_is_for_nobody() {
 
 #[test]
 fn a_held_node_says_so_whatever_is_named() {
-    let patroni = StandIn::new(new_primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(new_primary());
     let directory = tempfile::tempdir().unwrap();
     let hold = directory.path().join("hold");
     std::fs::write(&hold, "new disk\n").unwrap();
@@ -96,9 +107,9 @@ fn a_held_node_says_so_whatever_is_named() {
 
 #[test]
 fn who_says_nothing_makes_room_for_who_does() {
-    let patroni = StandIn::new(new_primary());
+    let patroni = FakePatroni::new(new_primary());
     let url = patroni.url();
-    let port = Port::new();
+    let port = Port::bind();
     let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
     let agent = Agent::start(limited.env("LISTEN_FDNAMES", "agent-send"), port.address);
     for _ in 0..5 {

@@ -1,12 +1,14 @@
 //! The short faults run: a switchover, a crash of Postgres, a lost lock, a paused cluster with two primaries, and a promotion after
 //! a boot, on the real cluster. The order of things, no two READY, no session cut; the times are `make faults`'s.
 
-mod lab;
-
-use std::process::{Command, Stdio};
+use std::ffi::OsString;
+use std::path::Path;
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+use lab::agent::binary_path;
+use lab::process_guard::{self, Network};
+use lab::requires;
 
 /// A track of the report as (milliseconds, on).
 fn track(value: &Value) -> Vec<(u64, bool)> {
@@ -20,22 +22,18 @@ fn track(value: &Value) -> Vec<(u64, bool)> {
 
 #[test]
 fn the_short_faults() {
-    let out = TempDir::new().unwrap();
-    let mut make = Command::new("make");
-    make.arg("faults")
-        .arg("FAULTS=switchover postgres-killed key-deleted paused-split promotion-after-boot")
-        .arg(format!("OUT={}", out.path().display()));
-    let done = make.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap();
-    assert!(
-        done.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    println!("{}", String::from_utf8_lossy(&done.stdout));
-    assert!(std::fs::read_to_string(out.path().join("switchover.svg")).unwrap().ends_with("</svg>\n"));
-    assert!(std::fs::read_to_string(out.path().join("faults.md")).unwrap().contains("| planned switchover |"));
-    let report = std::fs::read_to_string(out.path().join("faults.json")).unwrap();
+    if !requires(&["patroni", "etcd", "haproxy", "postgresql", "setpriv", "systemd-socket-activate"]) {
+        return;
+    }
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+    let arguments = || {
+        let what = ["patroni", "switchover", "postgres-killed", "key-deleted", "paused-split", "promotion-after-boot"];
+        [binary_path().into(), out.clone().into()].into_iter().chain(what.map(OsString::from)).collect()
+    };
+    process_guard::run_test("the_short_faults", Network::Own, arguments, lab::faults::run);
+    assert!(std::fs::read_to_string(out.join("switchover.svg")).unwrap().ends_with("</svg>\n"));
+    assert!(std::fs::read_to_string(out.join("faults.md")).unwrap().contains("| planned switchover |"));
+    let report = std::fs::read_to_string(out.join("faults.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     let [switchover, crash, key_deleted, split, promotion] = report["faults"].as_array().unwrap().as_slice() else {
         panic!("{report}")

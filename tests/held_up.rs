@@ -1,8 +1,6 @@
 //! What is around the service and could hold it up, or end it: a log that nobody reads, a service manager that does not read,
 //! signals that other programs know.
 
-mod lab;
-
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -12,8 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use lab::agent::{Agent, Manager, Port, binary, check};
-use lab::standin::{StandIn, primary, replica};
-use lab::{any_port, await_some, await_that};
+use lab::fake_patroni::{FakePatroni, primary, replica};
+use lab::{any_port, await_some, await_that, requires};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 const MAINT: &str = "MAINT UP # replica timeline 3\n";
@@ -34,7 +32,7 @@ fn service(options: &[&str], stderr: Stdio) -> (Child, std::net::SocketAddr) {
     (child, address)
 }
 
-fn change_often(patroni: &StandIn, address: std::net::SocketAddr) {
+fn change_often(patroni: &FakePatroni, address: std::net::SocketAddr) {
     for _ in 0..CHANGES / 2 {
         patroni.now(primary());
         assert_eq!(check(address), READY);
@@ -51,7 +49,7 @@ fn end(mut child: Child) -> Option<i32> {
 
 #[test]
 fn a_log_that_nobody_reads_or_that_is_closed_holds_up_no_check_and_no_end() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
     let (unread, full) = std::io::pipe().expect("a pipe");
     rustix::pipe::fcntl_setpipe_size(&full, 4096).expect("a small pipe");
@@ -67,7 +65,7 @@ fn a_log_that_nobody_reads_or_that_is_closed_holds_up_no_check_and_no_end() {
 
 #[test]
 fn what_the_log_could_not_take_is_counted() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let (mut reader, full) = std::io::pipe().expect("a pipe");
     rustix::pipe::fcntl_setpipe_size(&full, 4096).expect("a small pipe");
     let (child, address) = service(&["--patroni", &patroni.url()], OwnedFd::from(full).into());
@@ -101,10 +99,10 @@ fn an_error_that_nobody_reads_is_still_exit_status_2() {
 
 #[test]
 fn a_manager_that_does_not_read_holds_up_no_check_and_no_end() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut agent = port.agent(&manager, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
     change_often(&patroni, port.address);
     agent.process.signal(Signal::TERM);
@@ -113,8 +111,11 @@ fn a_manager_that_does_not_read_holds_up_no_check_and_no_end() {
 
 #[test]
 fn a_notification_is_one_thing_and_no_longer_than_the_manager_takes() {
-    let patroni = StandIn::new(primary());
-    let manager = Manager::new();
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
+    let manager = Manager::bind();
     // As many long names as an administrator may give; each is a view in the status line.
     let others: Vec<_> = (0..30).map(|_| format!("127.0.0.1:{}", any_port())).collect();
     let tag = "x".repeat(200);
@@ -137,10 +138,10 @@ fn a_notification_is_one_thing_and_no_longer_than_the_manager_takes() {
 
 #[test]
 fn a_manager_in_the_abstract_namespace_is_told() {
-    let patroni = StandIn::new(primary());
-    let port = Port::new();
+    let patroni = FakePatroni::new(primary());
+    let port = Port::bind();
     let (manager, name) = Manager::abstract_one(&format!("patroni-check-test-{}", std::process::id()));
-    let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+    let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
     let agent = Agent::start(command.env("NOTIFY_SOCKET", name), port.address);
     manager.await_message("READY=1");
     assert_eq!(agent.check(), READY);
@@ -148,10 +149,10 @@ fn a_manager_in_the_abstract_namespace_is_told() {
 
 #[test]
 fn a_manager_that_is_not_there_is_a_warning() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     for name in ["/nonexistent/notify", "@nobody-listens-here", "vsock:2:1234", "notify", ""] {
-        let port = Port::new();
-        let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+        let port = Port::bind();
+        let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
         let agent = Agent::start(command.env("NOTIFY_SOCKET", name), port.address);
         assert_eq!(agent.check(), READY, "{name}");
         let warning = agent.process.output().contains("the service manager (NOTIFY_SOCKET)");
@@ -161,10 +162,10 @@ fn a_manager_that_is_not_there_is_a_warning() {
 
 #[test]
 fn a_watchdog_of_no_time_is_none() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     for period in ["0", "1", "nonsense"] {
-        let port = Port::new();
-        let mut command = port.command(&Manager::new(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
+        let port = Port::bind();
+        let mut command = port.command(&Manager::bind(), &["--patroni", &patroni.url(), "--deadline", "5s"]);
         let agent = Agent::start(command.env("WATCHDOG_USEC", period), port.address);
         assert_eq!(agent.check(), READY);
         let before = agent.process.ticks();
@@ -176,7 +177,7 @@ fn a_watchdog_of_no_time_is_none() {
 
 #[test]
 fn signals_that_other_programs_know_do_not_end_it() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "0s"]);
     assert_eq!(agent.check(), READY);
     for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::PIPE] {
@@ -187,7 +188,7 @@ fn signals_that_other_programs_know_do_not_end_it() {
 
 #[test]
 fn a_hold_file_that_never_ends_holds_and_holds_up_nobody() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let directory = tempfile::tempdir().expect("a directory");
     let fifo = directory.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());

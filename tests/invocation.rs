@@ -1,7 +1,5 @@
 //! The five ways to hold the socket, each as it really happens, and what stops the program at the start.
 
-mod lab;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
 use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
-use lab::standin::{Behaviour, StandIn, primary, replica};
+use lab::fake_patroni::{Behaviour, FakePatroni, primary, replica};
+use lab::requires;
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -24,7 +23,10 @@ fn stdout(output: &Output) -> String {
 
 #[test]
 fn listeners_passed_by_systemd_are_served_by_one_process() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::activated(&[], &["--patroni", &patroni.url(), "--deadline", "5s", "--grace", "20s"]);
     assert_eq!(agent.check(), READY);
     // Remembered: one process answers all.
@@ -36,7 +38,10 @@ fn listeners_passed_by_systemd_are_served_by_one_process() {
 
 #[test]
 fn a_connection_passed_by_systemd_is_answered_by_a_process_of_its_own() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "1s"]);
     for _ in 0..3 {
         assert_eq!(agent.check(), READY);
@@ -47,7 +52,10 @@ fn a_connection_passed_by_systemd_is_answered_by_a_process_of_its_own() {
 
 #[test]
 fn a_connection_on_standard_input_is_answered_and_nothing_else_is_said_there() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "5s"];
     let agent = Agent::activated(&["--accept", "--inetd"], &options);
     assert_eq!(agent.check(), READY);
@@ -56,7 +64,7 @@ fn a_connection_on_standard_input_is_answered_and_nothing_else_is_said_there() {
 
 #[test]
 fn a_port_is_bound_where_nobody_holds_one() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!(agent.check(), READY);
     let second = run(&["--listen", &agent.address.to_string()]);
@@ -67,7 +75,7 @@ fn a_port_is_bound_where_nobody_holds_one() {
 
 #[test]
 fn without_any_socket_the_reply_is_printed() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let output = run(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!((stdout(&output).as_str(), output.status.code()), (READY, Some(0)));
     patroni.now(replica());
@@ -80,7 +88,7 @@ fn without_any_socket_the_reply_is_printed() {
 /// What `systemctl start patroni-check.service` without a socket comes to. A program that such a service starts is no such service.
 #[test]
 fn a_service_without_a_socket_says_so() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let started = |variable: &str| {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{variable} exec \"$0\" \"$@\"")]).arg(binary().get_program());
@@ -96,14 +104,20 @@ fn a_service_without_a_socket_says_so() {
 
 #[test]
 fn a_one_shot_answers_within_the_deadline_when_patroni_hangs() {
-    let patroni = StandIn::new(Behaviour::Hang);
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let agent = Agent::activated(&["--accept"], &["--patroni", &patroni.url(), "--deadline", "200ms"]);
     assert_eq!(agent.check(), "MAINT DOWN # patroni: no answer within 200ms\n");
 }
 
 #[test]
 fn silence_closes_without_an_answer() {
-    let patroni = StandIn::new(Behaviour::Close);
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(Behaviour::Close);
     let options = ["--patroni", &patroni.url(), "--on-failure", "silent", "--deadline", "5s"];
     assert_eq!(Agent::activated(&["--accept"], &options).check(), "");
     assert_eq!(Agent::listening(&options).check(), "");
@@ -111,7 +125,10 @@ fn silence_closes_without_an_answer() {
 
 #[test]
 fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let options = ["--patroni", &patroni.url(), "--deadline", "5s"];
     Agent::activated(&["--fdname=/replica?lag=1MB"], &options).check();
     Agent::activated(&["--accept", "--fdname=/read-only"], &options).check();
@@ -123,7 +140,10 @@ fn a_descriptor_name_that_begins_with_a_slash_is_the_endpoint() {
 
 #[test]
 fn a_socket_named_metrics_is_for_prometheus() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate", "promtool"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let second = lab::any_port();
     let listen = format!("127.0.0.1:{second}");
     let activate = ["-l", &listen, "--fdname=/primary:metrics"];
@@ -163,7 +183,10 @@ fn a_socket_named_metrics_is_for_prometheus() {
 
 #[test]
 fn two_passed_listeners_answer_each_for_its_endpoint() {
-    let patroni = StandIn::new(primary());
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
     let second = lab::any_port();
     let listen = format!("127.0.0.1:{second}");
     let activate = ["-l", &listen, "--fdname=/primary:/health"];
@@ -175,7 +198,7 @@ fn two_passed_listeners_answer_each_for_its_endpoint() {
 
 #[test]
 fn options_come_from_the_environment_too_and_the_command_line_wins() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let run = |options: &[&str]| {
         let mut command = binary();
         command.env("PATRONI_CHECK_PATRONI", patroni.url()).env("PATRONI_CHECK_DEADLINE", "5s");
@@ -189,7 +212,7 @@ fn options_come_from_the_environment_too_and_the_command_line_wins() {
 
 #[test]
 fn several_ports_can_be_given_in_the_environment() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let second = lab::any_port();
     let mut command = binary();
     let first = std::net::SocketAddr::from(([127, 0, 0, 1], lab::any_port()));
@@ -240,8 +263,8 @@ fn sockets_that_cannot_be_answered_on_are_bad_configuration() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     // Patroni would answer 503 to it, which reads as "standby" for ever.
-    let port = Port::new();
-    let mut misnamed = port.command(&Manager::new(), &[]);
+    let port = Port::bind();
+    let mut misnamed = port.command(&Manager::bind(), &[]);
     let error = complaint(misnamed.env("LISTEN_FDNAMES", "/standby"));
     assert!(error.contains("FileDescriptorName=/standby: no such health check endpoint"), "{error}");
     let mut file = Command::new("sh");
@@ -262,7 +285,7 @@ fn sockets_that_may_be_for_another_process_are_bad_configuration() {
         ("LISTEN_FDS=2 LISTEN_FDNAMES=/replica", "LISTEN_FDS"),
     ];
     for (change, complaint) in table {
-        let port = Port::new();
+        let port = Port::bind();
         let mut command = Command::new("sh");
         let script = format!(
             r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; export {change} 2>/dev/null; {change}; exec "$0""#
@@ -277,7 +300,7 @@ fn sockets_that_may_be_for_another_process_are_bad_configuration() {
 
 #[test]
 fn a_port_to_bind_counts_more_than_a_socket_on_standard_input() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], lab::any_port()));
     let (ours, _theirs) = UnixStream::pair().expect("a pair");
     let (tcp, _client) = connection();
@@ -290,7 +313,7 @@ fn a_port_to_bind_counts_more_than_a_socket_on_standard_input() {
 
 #[test]
 fn a_socket_on_standard_input_that_is_no_connection_of_haproxys_is_none() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     // As sshd and containers have it.
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     let mut command = binary();
@@ -311,7 +334,7 @@ fn connection() -> (TcpStream, TcpStream) {
 
 #[test]
 fn under_inetd_the_client_reads_the_reply_and_nothing_else() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
     let table: [(&[&str], &str); 3] = [
         (&["--patroni", &url, "--insecure", "--deadline", "5s"], READY),
@@ -332,7 +355,7 @@ fn under_inetd_the_client_reads_the_reply_and_nothing_else() {
 
 #[test]
 fn a_standard_output_that_takes_nothing_is_an_error_and_no_panic() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
     let mut command = binary();
     command.args(["--patroni", &patroni.url(), "--deadline", "5s"]).stdout(full).stderr(Stdio::piped());

@@ -1,25 +1,15 @@
-//! What HAProxy is told while nobody holds the leader lock: the binary, on a stand-in that replays what a real Patroni 4.1.5 said.
-
-mod lab;
-
-use std::fs;
+//! What HAProxy is told while nobody holds the leader lock: the binary, on a fake Patroni that replays what a real Patroni 4.1.5 said.
 
 use lab::agent::Agent;
-use lab::standin::{Behaviour, StandIn, node};
+use lab::fake_patroni::{Behaviour, FakePatroni, node};
 
 /// What Patroni answered to `/primary` in a moment, in the order in which it came.
 fn recorded(moment: &str) -> Vec<Vec<u8>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/4.1.5.http");
-    let text = fs::read_to_string(file).unwrap();
-    let title = format!("{moment} /primary\n");
-    let answers = text.split("=== ").filter_map(|section| section.strip_prefix(title.as_str()));
-    let answers: Vec<_> = answers.map(|answer| answer.trim_end_matches('\n').as_bytes().to_vec()).collect();
-    assert!(!answers.is_empty(), "{moment}");
-    answers
+    lab::recorded::answers("4.1.5", moment, "/primary")
 }
 
 /// The words of so many checks, each from an observation of its own, on a Patroni that answers in turn.
-fn told(patroni: &StandIn, agent: &Agent, answers: &[Vec<u8>]) -> Vec<String> {
+fn told(patroni: &FakePatroni, agent: &Agent, answers: &[Vec<u8>]) -> Vec<String> {
     let before = patroni.requests().len();
     patroni.now(Behaviour::InTurn(answers.to_vec()));
     let mut lines = Vec::new();
@@ -29,7 +19,7 @@ fn told(patroni: &StandIn, agent: &Agent, answers: &[Vec<u8>]) -> Vec<String> {
     lines
 }
 
-fn agent(patroni: &StandIn) -> Agent {
+fn agent(patroni: &FakePatroni) -> Agent {
     // A deadline that no machine is too slow for.
     Agent::listening(&["--patroni", &patroni.url(), "--max-age", "0s", "--deadline", "5s", "--grace", "20s"])
 }
@@ -44,7 +34,7 @@ fn a_primary_that_goes_on_is_ready_all_the_time_and_the_reason_says_why() {
         ("paused-back", &["nobody holds the lock paused"]),
     ];
     for (moment, reasons) in table {
-        let patroni = StandIn::new(node(200, "running", "primary"));
+        let patroni = FakePatroni::new(node(200, "running", "primary"));
         let agent = agent(&patroni);
         assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
         let lines = told(&patroni, &agent, &recorded(moment));
@@ -59,7 +49,7 @@ fn a_primary_that_goes_on_is_ready_all_the_time_and_the_reason_says_why() {
 
 #[test]
 fn of_two_primaries_in_a_pause_the_one_that_never_had_the_lock_stays_out() {
-    let patroni = StandIn::new(node(503, "running", "replica"));
+    let patroni = FakePatroni::new(node(503, "running", "replica"));
     let agent = agent(&patroni);
     assert_eq!(agent.check(), "MAINT UP # replica timeline 3\n");
     let answers = recorded("paused-split-new");
@@ -78,7 +68,7 @@ fn of_two_primaries_in_a_pause_the_one_that_never_had_the_lock_stays_out() {
 fn an_answer_that_contradicts_all_before_is_asked_once_more_and_no_check_waits_for_another() {
     let held = || recorded("key-deleted").remove(0);
     let Behaviour::Send(elsewhere) = node(503, "running", "primary") else { unreachable!() };
-    let patroni = StandIn::new(Behaviour::Send(held()));
+    let patroni = FakePatroni::new(Behaviour::Send(held()));
     let agent = agent(&patroni);
     assert!(agent.check().starts_with("READY UP"));
     // Torn: the one check takes two requests.

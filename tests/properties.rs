@@ -1,23 +1,13 @@
 //! What holds for every input, tried on many made at random; the fuzz targets try more.
 
-mod lab;
-
-use std::fs;
-
 use proptest::prelude::*;
 
 use lab::properties;
 
 /// The recorded answers of real Patronis.
 fn recorded() -> Vec<Vec<u8>> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
-    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let texts = files.filter(|path| path.extension().is_some_and(|e| e == "http")).map(fs::read_to_string);
-    let sections = |text: String| -> Vec<Vec<u8>> {
-        let sections = text.split("=== ").skip(1).filter_map(|section| section.split_once('\n'));
-        sections.map(|(_, answer)| answer.trim_end_matches('\n').as_bytes().to_vec()).collect()
-    };
-    let all: Vec<_> = texts.flat_map(|text| sections(text.unwrap())).collect();
+    let sections = lab::recorded::all().into_iter().flat_map(|(_, sections)| sections);
+    let all: Vec<_> = sections.map(|section| section.answer).collect();
     assert!(all.len() > 200);
     all
 }

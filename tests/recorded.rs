@@ -1,9 +1,6 @@
 //! What real Patronis of several versions said, replayed byte for byte: every endpoint on a primary and on a replica, a
 //! switchover, and a crash of Postgres.
 
-mod lab;
-
-use std::fs;
 use std::time::Duration;
 
 use patroni_check::clock::Moment;
@@ -13,38 +10,13 @@ use patroni_check::memory::Memory;
 use patroni_check::patroni::{Client, Tls};
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
 
-use lab::standin::{Behaviour, StandIn};
-
-/// An answer, and the node and the endpoint it came from.
-struct Section {
-    node: String,
-    endpoint: String,
-    answer: Vec<u8>,
-}
-
-fn recorded() -> Vec<(String, Vec<Section>)> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
-    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "http"));
-    let read = |path: std::path::PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        let sections = text.split("=== ").skip(1).map(|section| {
-            let (title, answer) = section.split_once('\n').unwrap();
-            let (node, endpoint) = title.split_once(' ').unwrap();
-            let answer = answer.strip_suffix('\n').unwrap().as_bytes().to_vec();
-            Section { node: node.to_owned(), endpoint: endpoint.to_owned(), answer }
-        });
-        (path.file_stem().unwrap().to_string_lossy().into_owned(), sections.collect())
-    };
-    let files: Vec<_> = files.map(read).collect();
-    assert!(files.len() >= 7, "{} versions", files.len());
-    files
-}
+use lab::fake_patroni::{Behaviour, FakePatroni};
+use lab::recorded::{self, Section};
 
 /// What the real client and the rule make of an answer.
 fn judged(section: &Section) -> Judgement {
-    let standin = StandIn::new(Behaviour::Send(section.answer.clone()));
-    let patroni = Client::new(standin.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
+    let fake = FakePatroni::new(Behaviour::Send(section.answer.clone()));
+    let patroni = Client::new(fake.url().parse().unwrap(), Tls::default(), Duration::from_secs(30)).unwrap();
     let endpoint: Endpoint = section.endpoint.parse().unwrap();
     judge(&endpoint, &patroni.get(&endpoint))
 }
@@ -92,7 +64,7 @@ const HEALTHY: [(&str, Version, &str, &str); 19] = [
 
 #[test]
 fn every_endpoint_on_a_healthy_cluster() {
-    for (version, sections) in recorded() {
+    for (version, sections) in recorded::all() {
         let numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
         let is = (numbers[0], numbers[1], numbers[2]);
         for (endpoint, since, on_primary, on_replica) in HEALTHY {
@@ -121,7 +93,7 @@ const FAIL_OPEN: [(&str, &str); 8] = [
 
 #[test]
 fn where_an_older_patroni_fails_open_we_do_not() {
-    let recorded = recorded();
+    let recorded = recorded::all();
     for (version, endpoint) in FAIL_OPEN {
         let (_, sections) = recorded.iter().find(|(recorded, _)| recorded == version).unwrap();
         let section = sections.iter().find(|section| section.node == "replica" && section.endpoint == endpoint);
@@ -133,7 +105,7 @@ fn where_an_older_patroni_fails_open_we_do_not() {
 
 #[test]
 fn a_switchover_and_a_crash_as_they_went() {
-    for (version, sections) in recorded() {
+    for (version, sections) in recorded::all() {
         let went = |node: &str| {
             let sections = sections.iter().filter(|section| section.node == node);
             sections.map(replay).collect::<Vec<_>>().join(" ")
@@ -185,7 +157,7 @@ const TELLS_OF_THE_STORE: &str = "2.1";
 
 #[test]
 fn the_moments_of_the_leader_lock() {
-    for (version, sections) in recorded() {
+    for (version, sections) in recorded::all() {
         let is_old = &*version < TELLS_OF_THE_STORE;
         for (moment, must, may) in MOMENTS {
             let answers: Vec<_> = sections
@@ -244,7 +216,7 @@ fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
 
 #[test]
 fn who_had_the_lock_goes_on_through_all_of_them() {
-    for (version, sections) in recorded().into_iter().filter(|(version, _)| &**version >= TELLS_OF_THE_STORE) {
+    for (version, sections) in recorded::all().into_iter().filter(|(version, _)| &**version >= TELLS_OF_THE_STORE) {
         let goes_on: [&[&str]; 5] = [
             &["key-deleted", "primary"],
             &["failsafe", "failsafe-back", "failsafe-back-restarted"],

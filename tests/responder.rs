@@ -1,6 +1,4 @@
-//! The persistent service, as a binary, against a stand-in Patroni: every kind of answer, many clients, silence, SIGTERM.
-
-mod lab;
+//! The persistent service, as a binary, against a fake Patroni: every kind of answer, many clients, silence, SIGTERM.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -12,11 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use lab::agent::{Agent, MOMENT, Manager, Port, check, check_after_sending, connect, read_reply};
-use lab::standin::{Behaviour, StandIn, answer, node, primary, replica};
+use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::{any_port, await_that};
 
 /// An agent of this Patroni that answers each check from an observation of its own, and waits patiently for it.
-fn agent(patroni: &StandIn, options: &[&str]) -> Agent {
+fn agent(patroni: &FakePatroni, options: &[&str]) -> Agent {
     let url = patroni.url();
     let options: Vec<&str> =
         ["--patroni", &url, "--max-age", "0s"].into_iter().chain(options.iter().copied()).collect();
@@ -45,7 +43,7 @@ fn each_answer_of_patroni_gives_the_reply_of_the_rule() {
         (Behaviour::Send(redirect), "MAINT DOWN # patroni: status 302\n"),
         (answer(404, "{}"), "MAINT DOWN # patroni: status 404\n"),
     ];
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     // A deadline that no machine is too slow for, and no grace, so that each answer counts.
     let agent = agent(&patroni, &["--deadline", "5s", "--grace", "0s"]);
     for (behaviour, reply) in table {
@@ -62,7 +60,7 @@ fn a_probe_with_parameters_is_asked_of_a_patroni_that_heeds_them() {
         format!("HTTP/1.0 200 OK\r\n\r\n{body}").into_bytes()
     };
     let sent = "/readiness?lag=1024&mode=write";
-    let patroni = StandIn::new(Behaviour::Hang);
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let agent = agent(&patroni, &["--deadline", "5s", "--endpoint", "/readiness?mode=write&lag=1kB"]);
     for (status, health, reply) in [
         ("200 OK", of("4.1.5"), format!("READY UP # patroni says yes to {sent}\n")),
@@ -87,7 +85,7 @@ fn a_patroni_that_is_not_there_or_hangs_is_a_failure_within_the_deadline() {
     let agent = Agent::listening(&["--patroni", &nobody]);
     assert_eq!(agent.check(), "MAINT DOWN # patroni: connection refused\n");
 
-    let patroni = StandIn::new(Behaviour::Hang);
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "300ms"]);
     let start = Instant::now();
     assert_eq!(agent.check(), "MAINT DOWN # patroni: no answer within 300ms\n");
@@ -96,8 +94,8 @@ fn a_patroni_that_is_not_there_or_hangs_is_a_failure_within_the_deadline() {
 
 #[test]
 fn proxy_variables_are_not_heeded() {
-    let proxy = StandIn::new(primary());
-    let patroni = StandIn::new(replica());
+    let proxy = FakePatroni::new(primary());
+    let patroni = FakePatroni::new(replica());
     let mut command = lab::agent::binary();
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env(name, proxy.url());
@@ -111,7 +109,7 @@ fn proxy_variables_are_not_heeded() {
 fn many_clients_are_answered_from_few_requests_and_one_at_a_time() {
     const CLIENTS: usize = 64;
     const CHECKS: usize = 10;
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     patroni.delay(MOMENT);
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     let address = agent.address;
@@ -130,7 +128,7 @@ fn many_clients_are_answered_from_few_requests_and_one_at_a_time() {
 
 #[test]
 fn two_sockets_for_one_endpoint_ask_once_and_other_endpoints_for_themselves() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let second = format!("127.0.0.1:{}=/primary", any_port());
     let third = format!("127.0.0.1:{}=/replica?lag=1kB", any_port());
     let options = ["--patroni", &patroni.url(), "--deadline", "5s", "--grace", "20s", "--listen", &second];
@@ -147,7 +145,7 @@ fn two_sockets_for_one_endpoint_ask_once_and_other_endpoints_for_themselves() {
 
 #[test]
 fn a_patroni_that_freezes_keeps_its_word_for_the_grace_and_one_request_waits() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = agent(&patroni, &["--deadline", "100ms", "--grace", "2s"]);
     let asked = Instant::now();
     // The first may be late on a slow machine, and there is nothing earlier that could stand.
@@ -173,7 +171,7 @@ fn a_patroni_that_freezes_keeps_its_word_for_the_grace_and_one_request_waits() {
 
 #[test]
 fn news_counts_at_once_whatever_the_grace() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = agent(&patroni, &["--deadline", "5s", "--grace", "20s"]);
     assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
     patroni.now(Behaviour::Close);
@@ -190,7 +188,7 @@ fn news_counts_at_once_whatever_the_grace() {
 
 #[test]
 fn a_client_that_sends_much_before_it_reads_gets_its_answer_and_no_reset() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "1s"]);
     // The first waits for Patroni, the others are answered before their input is there.
     for _ in 0..50 {
@@ -200,7 +198,7 @@ fn a_client_that_sends_much_before_it_reads_gets_its_answer_and_no_reset() {
 
 #[test]
 fn clients_that_leave_or_stay_silent_harm_nobody() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     let silent: Vec<_> = (0..50).map(|_| connect(agent.address)).collect();
     for _ in 0..50 {
@@ -215,11 +213,11 @@ fn clients_that_leave_or_stay_silent_harm_nobody() {
 
 #[test]
 fn sigterm_answers_what_was_accepted_and_leaves_the_rest_to_the_next_process() {
-    let patroni = StandIn::new(Behaviour::Hang);
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let url = patroni.url();
     let options = ["--patroni", &url, "--deadline", "5s"];
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut agent = port.agent(&manager, &options);
     manager.await_message("READY=1");
     manager.await_message("STATUS=/primary: nothing said yet (0 checks)");
@@ -240,10 +238,10 @@ fn sigterm_answers_what_was_accepted_and_leaves_the_rest_to_the_next_process() {
 
 #[test]
 fn restarts_lose_no_check() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let (address, done) = (port.address, Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -274,10 +272,10 @@ fn restarts_lose_no_check() {
 
 #[test]
 fn systemd_is_told_what_was_said_last_and_that_the_loop_turns() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let url = patroni.url();
-    let port = Port::new();
-    let manager = Manager::new();
+    let port = Port::bind();
+    let manager = Manager::bind();
     let mut command = port.command(&manager, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
     let agent = Agent::start(command.env("WATCHDOG_USEC", "100000"), port.address);
     manager.await_message("READY=1");
@@ -296,7 +294,7 @@ fn systemd_is_told_what_was_said_last_and_that_the_loop_turns() {
 
 #[test]
 fn a_change_of_verdict_is_logged_once_and_a_check_is_not() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let agent = agent(&patroni, &["--deadline", "5s"]);
     (0..5).for_each(|_| drop(agent.check()));
     patroni.now(replica());
@@ -308,9 +306,9 @@ fn a_change_of_verdict_is_logged_once_and_a_check_is_not() {
 
 #[test]
 fn clients_cannot_take_all_descriptors_and_those_who_wait_cost_nothing() {
-    let patroni = StandIn::new(Behaviour::Hang);
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let url = patroni.url();
-    let port = Port::new();
+    let port = Port::bind();
     let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
     let agent = Agent::start(&mut limited, port.address);
     let clients: Vec<_> = (0..60).map(|_| connect(port.address)).collect();

@@ -1,8 +1,6 @@
 //! Settings: what they may be, and that a person who asks by hand is told what the service does. systemd is a script here
 //! that prints what `systemctl show` prints; tests/machines.rs has real ones.
 
-mod lab;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +9,8 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use lab::agent::binary;
-use lab::standin::{StandIn, primary, replica};
+use lab::fake_patroni::{FakePatroni, primary, replica};
+use lab::programs::write_script;
 
 fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -43,8 +42,7 @@ impl Host {
 
     /// The program on a host where `systemctl` does this.
     fn with(&self, systemctl: &str) -> Command {
-        let script = self.write("systemctl", &format!("#!/bin/sh\n{systemctl}\n"));
-        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&self.0.path().join("systemctl"), &format!("#!/bin/sh\n{systemctl}\n"));
         let mut command = binary();
         command.env("PATH", format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap()));
         command
@@ -114,7 +112,7 @@ fn the_hold_is_where_the_service_looks_whatever_says_so() {
 #[test]
 fn explain_asks_as_the_service_does() {
     let host = Host::new();
-    let (patroni, other) = (StandIn::new(replica()), StandIn::new(primary()));
+    let (patroni, other) = (FakePatroni::new(replica()), FakePatroni::new(primary()));
     let settings =
         host.write("settings", &format!("PATRONI_CHECK_PATRONI={}\nPATRONI_CHECK_ON_STANDBY=drain", patroni.url()));
     let properties = format!("EnvironmentFiles={settings} (ignore_errors=yes)\n");
@@ -222,7 +220,7 @@ fn a_hold_that_the_service_can_not_see_is_refused() {
 
 #[test]
 fn an_empty_setting_is_the_default() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let help = stdout(&binary().arg("--help").output().unwrap());
     let options = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next());
     let mut command = binary();
@@ -238,7 +236,7 @@ fn an_empty_setting_is_the_default() {
 
 #[test]
 fn a_flag_means_what_a_person_means() {
-    let patroni = StandIn::new(primary());
+    let patroni = FakePatroni::new(primary());
     let run = |value: &str| {
         let mut command = binary();
         command.env("PATRONI_CHECK_INSECURE", value).args(["--patroni", &patroni.url(), "--deadline", "5s"]);

@@ -4,8 +4,6 @@
 //!
 //! `make test` runs a short one, `make soak` the long one: `SOAK_CHECKS` and `SOAK_RESTARTS`.
 
-mod lab;
-
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::agent::check;
-use lab::await_that;
+use lab::fake_patroni::{FakePatroni, primary, replica};
 use lab::machine::Machine;
-use lab::standin::{StandIn, primary, replica};
+use lab::{await_that, process};
 
 /// The default of `--max-age`.
 const MAX_AGE: Duration = Duration::from_millis(100);
@@ -42,7 +40,7 @@ fn number(name: &str, default: u64) -> u64 {
 struct History(Mutex<Vec<(Instant, Instant, bool)>>);
 
 impl History {
-    fn change(&self, patroni: &StandIn, is_primary: bool) {
+    fn change(&self, patroni: &FakePatroni, is_primary: bool) {
         let mut changes = self.0.lock().unwrap();
         let before = Instant::now();
         patroni.now(if is_primary { primary() } else { replica() });
@@ -70,9 +68,10 @@ impl History {
 fn footprint(machine: &Machine) -> (u64, usize) {
     let id = machine.sh("systemctl show -P MainPID patroni-check.service");
     let status = fs::read_to_string(machine.path(&format!("/proc/{id}/status"))).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let resident = resident.trim().trim_end_matches(" kB").parse().unwrap();
-    (resident, fs::read_dir(machine.path(&format!("/proc/{id}/fd"))).unwrap().count())
+    (
+        process::status_field(&status, "VmRSS").unwrap(),
+        fs::read_dir(machine.path(&format!("/proc/{id}/fd"))).unwrap().count(),
+    )
 }
 
 fn median(values: &[u64]) -> u64 {
@@ -86,7 +85,7 @@ fn run(machine: &Machine) {
     // The grace lets an older word stand, when a machine is too slow for the usual deadline.
     fs::write(machine.path("/etc/default/patroni-check"), "PATRONI_CHECK_DEADLINE=5s\n").unwrap();
     machine.sh("systemctl restart patroni-check.service");
-    let patroni = machine.inside(|| StandIn::at("127.0.0.1:8008", replica()));
+    let patroni = machine.inside(|| FakePatroni::at("127.0.0.1:8008", replica()));
     let history = History(Mutex::default());
     history.change(&patroni, true);
     // The connection to the journal is opened for the first change of verdict, and kept.

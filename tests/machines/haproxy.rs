@@ -20,14 +20,14 @@ fn no_replica_is_written_to_at_a_start_or_a_reload_of_haproxy(machine: &Machine)
     let member =
         |n: usize| format!(r#"{{"name":"{}","role":"","state":"","host":"127.0.0.{}","port":5432}}"#, names[n], n + 1);
     let members = (0..3).map(member).collect::<Vec<_>>().join(",");
-    let patronis: Vec<StandIn> = machine.inside(|| {
+    let patronis: Vec<FakePatroni> = machine.inside(|| {
         let hosts = names.iter().zip(1..);
         hosts.for_each(|(name, n)| postgres(&format!("127.0.0.{n}:5432"), name));
         let behaviours = [primary(), replica(), replica()].into_iter().zip(1..);
-        behaviours.map(|(behaviour, n)| StandIn::at(&format!("127.0.0.{n}:8008"), behaviour)).collect()
+        behaviours.map(|(behaviour, n)| FakePatroni::at(&format!("127.0.0.{n}:8008"), behaviour)).collect()
     });
     let cluster =
-        machine.inside(|| StandIn::at("127.0.0.9:8008", answer(200, &format!(r#"{{"members":[{members}]}}"#))));
+        machine.inside(|| FakePatroni::at("127.0.0.9:8008", answer(200, &format!(r#"{{"members":[{members}]}}"#))));
     for n in 1..=3 {
         machine.sh(&format!(
             "systemd-run --quiet patroni-check --patroni http://127.0.0.{n}:8008 \

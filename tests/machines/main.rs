@@ -1,5 +1,5 @@
 //! Whole Debian machines, booted with their own systemd, with the package installed: what the units promise. The Patroni
-//! in them is the stand-in, because here it is systemd that is tried; the demo runs in them with real ones.
+//! in them is the fake Patroni, because here it is systemd that is tried; the demo runs in them with real ones.
 //!
 //! A machine has a network of its own, so everything is on the ports that it really has.
 
@@ -20,8 +20,6 @@ mod each_check;
 mod haproxy;
 mod hold;
 mod in_the_way;
-#[path = "../lab/mod.rs"]
-mod lab;
 mod lifetime;
 mod network;
 mod newcomer;
@@ -40,10 +38,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use lab::agent::{check, check_after_sending};
+use lab::agent::{binary_path, check, check_after_sending};
 use lab::certificates::Authority;
+use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::machine::{Machine, packages};
-use lab::standin::{Behaviour, StandIn, answer, node, primary, replica};
 use lab::{PATIENCE, await_that};
 
 const READY: &str = "READY UP # primary timeline 3\n";
@@ -54,8 +52,8 @@ const fn at(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-fn patroni(machine: &Machine, behaviour: Behaviour) -> StandIn {
-    machine.inside(|| StandIn::at("127.0.0.1:8008", behaviour))
+fn patroni(machine: &Machine, behaviour: Behaviour) -> FakePatroni {
+    machine.inside(|| FakePatroni::at("127.0.0.1:8008", behaviour))
 }
 
 fn set(machine: &Machine, settings: &str) {

@@ -44,8 +44,8 @@ fn name_server(names: &Names) {
 
 fn names_and_addresses(machine: &Machine) {
     let _patroni = patroni(machine, primary());
-    let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
-    let _elsewhere = machine.inside(|| StandIn::at("127.0.0.2:8008", replica()));
+    let _sixth = machine.inside(|| FakePatroni::at("[::1]:8009", primary()));
+    let _elsewhere = machine.inside(|| FakePatroni::at("127.0.0.2:8008", replica()));
     let set = |url: &str| {
         set(machine, &format!("PATRONI_CHECK_PATRONI={url}\n"));
         machine.sh("systemctl restart patroni-check.service");
@@ -113,7 +113,7 @@ fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
         assert!(number.parse::<f64>().unwrap() <= 0.9, "{unit}: {score}");
     }
     let _patroni = patroni(machine, primary());
-    let _sixth = machine.inside(|| StandIn::at("[::1]:8009", primary()));
+    let _sixth = machine.inside(|| FakePatroni::at("[::1]:8009", primary()));
     let url = |url: &str| {
         set(machine, &format!("PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_PATRONI={url}\n"));
         machine.sh("systemctl restart patroni-check.service");

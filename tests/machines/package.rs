@@ -46,8 +46,10 @@ fn the_package_comes_and_goes(machine: &Machine) {
 }
 
 fn the_demo_runs_with_what_the_release_has(machine: &Machine) {
-    let built = std::path::Path::new(env!("CARGO_BIN_EXE_patroni-check"));
-    for (file, to) in [(built.to_owned(), "patroni-check"), (built.parent().unwrap().join("examples/demo"), "demo")] {
+    if !lab::requires(&["target/release/demo"]) {
+        return;
+    }
+    for (file, to) in [(binary_path(), "patroni-check"), (lab::repository().join("target/release/demo"), "demo")] {
         let to = machine.path(&format!("/root/{to}"));
         fs::copy(file, &to).unwrap();
         fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();

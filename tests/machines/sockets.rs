@@ -23,13 +23,13 @@ fn restarts(machine: &Machine) -> u32 {
     property(machine, "NRestarts", "patroni-check.service").parse().unwrap()
 }
 
-/// Each of the two ports answers; the stand-in says 200 to both.
+/// Each of the two ports answers; the fake Patroni says 200 to both.
 fn both_answer() {
     assert_eq!(check(PORT), READY);
     assert_eq!(check(REPLICA_PORT), READY);
 }
 
-fn patroni_of_a_primary(machine: &Machine) -> StandIn {
+fn patroni_of_a_primary(machine: &Machine) -> FakePatroni {
     set_patient(machine);
     patroni(machine, primary())
 }

@@ -1,0 +1,144 @@
+//! `make bench`: patroni-check next to what this machine can do at all, in one run, as ratios. `bench BINARY FLOOR
+//! DIRECTORY`; the table goes to the directory as Markdown and JSON.
+//!
+//! The floors are floor.c and bare sockets; Patroni is a real one, except where its requests are counted.
+
+mod answering;
+mod checks;
+mod footprint;
+mod protection;
+mod starting;
+mod times;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use lab::cluster::Cluster;
+use lab::host::Host;
+use lab::process_guard::{self, Network};
+use lab::programs::Unprivileged;
+use lab::{Process, any_port, await_that};
+
+/// Each thing is measured so often, in turn with what it is compared with.
+const ROUNDS: usize = 5;
+
+fn main() -> ExitCode {
+    process_guard::run(Network::Ours, run)
+}
+
+/// What was measured, and what was to be reached.
+struct Row {
+    what: String,
+    measured: String,
+    goal: &'static str,
+    reached: Option<bool>,
+    raw: Value,
+}
+
+struct Bench<'a> {
+    binary: &'a Path,
+    floor: &'a Path,
+    directory: &'a Path,
+    patroni: String,
+    rows: Vec<Row>,
+    stop: &'a AtomicBool,
+}
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
+    let [binary, floor, out] = arguments else { return Err("usage: bench BINARY FLOOR DIRECTORY".into()) };
+    eprintln!("Starting a Patroni with PostgreSQL …");
+    let cluster = Cluster::start(directory, Unprivileged::choose(), Path::new("patroni"), Host::on_loopback(1))?;
+    await_that("a primary", || stop.load(Ordering::Relaxed) || cluster.primary().is_some());
+    let patroni = cluster.url(&cluster.members[0], "");
+    let (binary, floor) = (fs::canonicalize(binary)?, fs::canonicalize(floor)?);
+    let mut bench = Bench { binary: &binary, floor: &floor, directory, patroni, rows: Vec::new(), stop };
+    type Part<'a> = (&'static str, fn(&mut Bench<'a>) -> Outcome);
+    let parts: [Part; 8] = [
+        ("checks a second", Bench::throughput),
+        ("one check after an idle second", Bench::idle),
+        ("a Patroni that refuses", Bench::refused),
+        ("one process for each check", Bench::one_shot),
+        ("start to first answer", Bench::start),
+        ("requests to Patroni", Bench::protection),
+        ("memory", Bench::memory),
+        ("size", Bench::size),
+    ];
+    for (what, part) in parts {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        eprintln!("Measuring: {what} …");
+        part(&mut bench)?;
+    }
+    let mut table = "| what | measured | goal | |\n|---|---|---|---|\n".to_owned();
+    for row in &bench.rows {
+        let mark = row.reached.map_or("", |reached| if reached { "reached" } else { "missed" });
+        table += &format!("| {} | {} | {} | {mark} |\n", row.what, row.measured, row.goal);
+    }
+    let out = PathBuf::from(out);
+    fs::create_dir_all(&out)?;
+    fs::write(out.join("bench.md"), &table)?;
+    let rows = bench.rows.iter().map(|row| {
+        json!({
+            "what": row.what,
+            "measured": row.measured,
+            "goal": row.goal,
+            "reached": row.reached,
+            "raw": row.raw,
+        })
+    });
+    fs::write(out.join("bench.json"), format!("{:#}\n", json!(rows.collect::<Vec<_>>())))?;
+    println!("{table}");
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn start_process(&self, command: &mut Command, address: SocketAddr) -> Result<Process, Box<dyn Error>> {
+        let log = self.directory.join(format!("{}.log", address.port()));
+        let process = Process::start(command.stdin(Stdio::null()), &log)?;
+        await_that("a listener", || TcpStream::connect(address).is_ok());
+        Ok(process)
+    }
+
+    fn agent(&self, patroni: &str, options: &[&str]) -> Result<(Process, SocketAddr), Box<dyn Error>> {
+        let address = SocketAddr::from(([127, 0, 0, 1], any_port()));
+        let mut command = Command::new(self.binary);
+        command.args(["--patroni", patroni, "--listen", &address.to_string()]).args(options);
+        Ok((self.start_process(&mut command, address)?, address))
+    }
+
+    fn floor(&self) -> Result<(Process, SocketAddr), Box<dyn Error>> {
+        let address = SocketAddr::from(([127, 0, 0, 1], any_port()));
+        let mut command = Command::new(self.floor);
+        command.args(["listen", &address.port().to_string()]);
+        Ok((self.start_process(&mut command, address)?, address))
+    }
+
+    /// A program that systemd-socket-activate starts for each connection.
+    fn accepting(&self, program: &[&str]) -> Result<(Process, SocketAddr), Box<dyn Error>> {
+        let address = SocketAddr::from(([127, 0, 0, 1], any_port()));
+        let mut command = Command::new("systemd-socket-activate");
+        command.args(["-l", &address.to_string(), "--accept"]).args(program);
+        Ok((self.start_process(&mut command, address)?, address))
+    }
+
+    fn row(
+        &mut self,
+        what: impl Into<String>,
+        measured: String,
+        goal: &'static str,
+        reached: Option<bool>,
+        raw: Value,
+    ) {
+        self.rows.push(Row { what: what.into(), measured, goal, reached, raw });
+    }
+}

@@ -1,0 +1,121 @@
+//! What a process costs: one for each check, and the start of the persistent service.
+
+use std::error::Error;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::Process;
+use lab::agent::Port;
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::json;
+
+use crate::checks::{some_check, timed_check, timed_get};
+use crate::times::{Times, ms, spread};
+use crate::{Bench, Outcome, ROUNDS};
+
+impl Bench<'_> {
+    pub fn one_shot(&mut self) -> Outcome {
+        let floor_program = self.floor.display().to_string();
+        let binary = self.binary.display().to_string();
+        let patroni = self.patroni.clone();
+        let (_floor, floor) = self.accepting(&[&floor_program, "once"])?;
+        let (_agent, agent) = self.accepting(&[&binary, "--patroni", &patroni])?;
+        let (mut ratios, mut all_ours, mut all_floor) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let ours = Times::of(60, || some_check(agent))?.p50();
+            let bare = Times::of(60, || some_check(floor))?.p50() + Times::of(60, || timed_get(&patroni))?.p50();
+            ratios.push(ours / bare);
+            all_ours.push(ours);
+            all_floor.push(bare);
+        }
+        let (ratio, low, high) = spread(&ratios);
+        let measured = format!(
+            "{ratio:.2} ({low:.2} to {high:.2}): p50 {} beside {}",
+            ms(spread(&all_ours).0),
+            ms(spread(&all_floor).0)
+        );
+        self.row(
+            "one process for each check (Accept=yes), wall",
+            measured,
+            "1.5 × (static C program + GET)",
+            Some(ratio <= 1.5),
+            json!({"ratios": ratios, "ours": spread(&all_ours).0, "floor": spread(&all_floor).0}),
+        );
+        // Processor time, of processes that are our own children.
+        let cpu = |program: &str, arguments: &[&str]| -> Result<f64, Box<dyn Error>> {
+            let used = || {
+                getrusage(UsageWho::RUSAGE_CHILDREN).map(|usage| {
+                    let seconds = |time: nix::sys::time::TimeVal| {
+                        Duration::new(time.tv_sec().unsigned_abs(), u32::try_from(time.tv_usec()).unwrap_or(0) * 1000)
+                    };
+                    seconds(usage.user_time()) + seconds(usage.system_time())
+                })
+            };
+            let before = used()?;
+            for _ in 0..100 {
+                Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+            }
+            Ok((used()? - before).as_secs_f64() / 100.0)
+        };
+        let (ours, bare) = (cpu(&binary, &["--patroni", &patroni])?, cpu(&floor_program, &["once"])?);
+        self.row(
+            "the same, processor time",
+            format!("{} (the C program {})", ms(ours), ms(bare)),
+            "3 ms",
+            Some(ours <= 0.003),
+            json!({"ours": ours, "floor": bare}),
+        );
+        let instructions = |program: &str, arguments: &[&str]| -> Result<u64, Box<dyn Error>> {
+            let mut command = Command::new("valgrind");
+            command
+                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program])
+                .args(arguments)
+                .stdin(Stdio::null());
+            let output = command.output()?;
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let count = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+            count.ok_or_else(|| format!("callgrind: {text}").into())
+        };
+        let (ours, bare) = (instructions(&binary, &["--patroni", &patroni])?, instructions(&floor_program, &["once"])?);
+        self.row(
+            "the same, instructions (callgrind)",
+            format!("{ours} (the C program {bare})"),
+            "",
+            None,
+            json!({"ours": ours, "floor": bare}),
+        );
+        Ok(())
+    }
+
+    pub fn start(&mut self) -> Outcome {
+        let mut beyond = Vec::new();
+        for _ in 0..4 * ROUNDS {
+            let port = Port::bind();
+            let mut command = Command::new("sh");
+            command.args(["-c", r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#]).arg(self.binary);
+            command.args(["--patroni", &self.patroni]).stdin(port.stdin());
+            let start = Instant::now();
+            let process = Process::start(&mut command, &self.directory.join("start.log"))?;
+            timed_check(port.address)?;
+            let ours = start.elapsed();
+            drop(process);
+            let get = Times::of(5, || timed_get(&self.patroni))?.p50();
+            beyond.push(ours.as_secs_f64() - get);
+        }
+        let (middle, low, high) = spread(&beyond);
+        let measured = format!(
+            "{} ({} to {}) beyond the GET, the shell that passes the listener included",
+            ms(middle),
+            ms(low),
+            ms(high)
+        );
+        self.row(
+            "start to first answer of the persistent service",
+            measured,
+            "5 ms beyond the GET",
+            Some(middle <= 0.005),
+            json!({"beyond": beyond}),
+        );
+        Ok(())
+    }
+}

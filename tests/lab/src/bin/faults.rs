@@ -1,0 +1,9 @@
+//! `make faults`; see `lab::faults`.
+
+use std::process::ExitCode;
+
+use lab::process_guard::{self, Network};
+
+fn main() -> ExitCode {
+    process_guard::run(Network::Own, lab::faults::run)
+}

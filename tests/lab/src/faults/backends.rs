@@ -1,0 +1,51 @@
+//! HAProxy's backends in `make faults`: Patroni's own templates, and what this project writes, word by word but for the
+//! addresses.
+
+use std::error::Error;
+use std::process::Output;
+
+use super::recorder::Backends;
+use super::{AgentPorts, READ_BACKENDS, WRITE_BACKENDS};
+use crate::haproxy::{DEFAULTS, listen, readme};
+use crate::testbed::Testbed;
+
+/// Patroni's template, for writes and for reads.
+fn official(endpoint: &str) -> String {
+    format!(
+        "listen official
+    bind :5000
+    option httpchk OPTIONS {endpoint}
+    http-check expect status 200
+    default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions
+    server db1 192.0.2.1:5432 maxconn 100 check port 8008
+"
+    )
+}
+
+/// All of them.
+pub fn sections(
+    testbed: &Testbed,
+    agents: &AgentPorts,
+    [writes, reads]: [&Backends; 2],
+) -> Result<String, Box<dyn Error>> {
+    let Testbed { user, cluster, program, .. } = testbed;
+    let [article, recommended] = &readme()[..] else { panic!("the README has two configurations") };
+    let official_writes = official("/master");
+    let blocks = [&official_writes, article, recommended].into_iter().zip(WRITE_BACKENDS);
+    let mut sections: Vec<_> =
+        blocks.map(|(block, name)| listen(cluster, agents.writes, block, name, writes[name])).collect();
+    let [usual, recommended] = READ_BACKENDS;
+    sections.push(listen(cluster, agents.reads, &official("/replica"), usual, reads[usual]));
+    let primary = cluster.members.first().ok_or("no member")?;
+    let mut command = user.command_on(&primary.host, program, "KILL");
+    command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
+    command.args(["--replica-port", &agents.reads.to_string(), "--patroni", &cluster.url(primary, "")]);
+    command.args(["--read-only", &format!("127.0.0.1:{}", reads[recommended])]);
+    let Output { status, stdout, stderr } = command.output()?;
+    if !status.success() {
+        return Err(format!("haproxy-config: {}", String::from_utf8_lossy(&stderr)).into());
+    }
+    let written = String::from_utf8_lossy(&stdout).replace("listen reads_read_only", &format!("listen {recommended}"));
+    sections.push(written);
+    Ok(format!("{DEFAULTS}\n\n{}\n", sections.join("\n\n")))
+}

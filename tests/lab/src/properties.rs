@@ -1,0 +1,106 @@
+//! What holds for every input, whatever it is: for the property tests and the fuzz targets.
+
+use patroni_check::endpoint::Endpoint;
+use patroni_check::haproxy::reply::{OnFailure, ReplyFormat, ReplyPolicy};
+use patroni_check::verdict::judge;
+use serde_json::Value;
+
+use crate::replay::replay;
+
+/// A text that is taken for an endpoint is one that can be sent and read again, and asks for nothing else.
+pub fn endpoint(text: &str) {
+    let Ok(endpoint) = text.parse::<Endpoint>() else { return };
+    let sent = endpoint.to_string();
+    assert!(sent.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{text:?} is sent as {sent:?}");
+    let path = sent.split('?').next().unwrap_or_default();
+    assert!(
+        text.starts_with(path) && path[1..].bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte)),
+        "{sent:?}"
+    );
+    assert!(sent.matches('?').count() <= 1, "{sent:?}");
+    let again: Endpoint = sent.parse().unwrap_or_else(|e| panic!("{text:?} is sent as {sent:?}: {e}"));
+    assert_eq!((again.to_string(), again), (sent, endpoint));
+}
+
+const ENDPOINTS: [&str; 8] =
+    ["/primary", "/leader", "/standby-leader", "/replica?lag=1MB", "/read-only", "/sync", "/health", "/readiness"];
+
+/// Whatever bytes Patroni answers, HAProxy reads one bounded line, and READY only for a node that may have the traffic.
+pub fn reply(which: u8, bytes: &[u8]) {
+    let name = ENDPOINTS[usize::from(which) % ENDPOINTS.len()];
+    let endpoint: Endpoint = name.parse().expect("a known endpoint");
+    let observation = replay(bytes);
+    let verdict = judge(&endpoint, &observation).verdict;
+    let line = |format, on_failure| {
+        let policy = ReplyPolicy::new(&endpoint, format, None, on_failure).expect("settings that go together");
+        policy.reply(&verdict).map(|reply| reply.line())
+    };
+    let full = line(ReplyFormat::Full, None).expect("only silent says nothing");
+    assert!(full.len() <= 128 && full.ends_with('\n'), "{full:?}");
+    assert!(full[..full.len() - 1].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{full:?}");
+    assert_eq!((full.matches('#').count(), full.contains(['"', ','])), (1, false), "{full:?}");
+    let words = full.split(" #").next().expect("a part before the sharp");
+    assert!(["READY UP", "MAINT UP", "MAINT DOWN", "READY DOWN"].contains(&words), "{full:?}");
+    let plain = line(ReplyFormat::Plain, None).expect("only silent says nothing");
+    assert_eq!(plain, if words == "READY UP" { "READY\n" } else { "MAINT\n" });
+    if words == "READY UP" {
+        assert!(may_serve(name, bytes), "{name}: {full:?} for {:?}", String::from_utf8_lossy(bytes));
+    } else {
+        assert_eq!(line(ReplyFormat::Full, Some(OnFailure::Silent)).is_none(), words.ends_with("DOWN"), "{full:?}");
+    }
+}
+
+/// Read anew and otherwise than the program does it: a status 200, and in the plain body the state and a role that fits.
+fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let is_200 = text.split('\n').any(|line| line.starts_with("HTTP/1.") && line[8..].starts_with(" 200"));
+    let Some(end) = bytes.windows(3).position(|w| w.ends_with(b"\n\n") || w == b"\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    // Where the body is not just the rest only the status can be told from here, and the words must be in it somewhere.
+    if head.contains("content-length") || head.contains("transfer-encoding") || head.contains(" 10") {
+        return is_200;
+    }
+    if endpoint == "/readiness" {
+        return is_200 && bytes.len() == end + 3;
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(&bytes[end + 3..]) else { return false };
+    let role = body["role"].as_str().unwrap_or_default();
+    let fits = match endpoint {
+        "/primary" => matches!(role, "primary" | "master"),
+        "/leader" => matches!(role, "primary" | "master" | "standby_leader"),
+        "/standby-leader" => role == "standby_leader",
+        _ => true,
+    };
+    is_200 && body["state"] == "running" && fits
+}
+
+/// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one line; what a check sends
+/// by agent-send is an endpoint by the same rules, or a failure.
+pub fn name(name: &str) {
+    use patroni_check::config::ListenerRole;
+    let config = patroni_check::cli::CommandLine::parse(&[]).expect("the defaults").config;
+    let default = ListenerRole::Endpoint(config.endpoint.clone());
+    match config.role_named(name) {
+        Ok(ListenerRole::Endpoint(endpoint)) if name.starts_with('/') => {
+            assert_eq!(Ok(&endpoint), name.parse().as_ref())
+        }
+        Ok(ListenerRole::AgentSend) => assert_eq!(name, "agent-send"),
+        Ok(ListenerRole::Metrics) => assert_eq!(name, "metrics"),
+        Ok(role) => assert_eq!(role, default),
+        Err(complaint) => {
+            assert!(name.starts_with('/'), "{name:?}");
+            assert!(!complaint.to_string().is_empty());
+        }
+    }
+    // Without its end a line may be the beginning of another endpoint.
+    let line = name.split_once('\n').map(|(line, _)| line.trim());
+    match (patroni_check::haproxy::agent_send::requested_endpoint(name.as_bytes(), &config.endpoint), line) {
+        (Ok(endpoint), Some("")) => assert_eq!(endpoint, config.endpoint),
+        (Ok(endpoint), Some(line)) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
+        (Err(verdict), Some(line)) => {
+            assert_eq!((verdict.word(), line.parse::<Endpoint>().is_err()), ("fail", true), "{name:?}")
+        }
+        (Ok(_), None) => panic!("{name:?} has no end and is taken for an endpoint"),
+        (Err(verdict), None) => assert_eq!(verdict.word(), "fail", "{name:?}"),
+    }
+}

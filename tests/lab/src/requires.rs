@@ -1,0 +1,104 @@
+//! What a test needs that not every machine has. Where it is missing the test says so and is skipped; where everything is
+//! demanded, as by `make test`, it fails.
+
+use std::io::Write;
+use std::path::Path;
+
+/// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing.
+const DEMANDED: &str = "PATRONI_CHECK_TESTS";
+
+/// Whether the test can go on: `if !requires(&["haproxy"]) { return }`. A need is the name of a program, a file of the
+/// repository (with a `/` in it), `postgresql` for its server, `root`, or as in `10000 descriptors`.
+///
+/// # Panics
+/// Where it can't and is demanded.
+#[must_use]
+pub fn requires(needs: &[&str]) -> bool {
+    let demanded = std::env::var(DEMANDED).unwrap_or_default();
+    match decide(needs, &demanded, is_there) {
+        Decision::Run => true,
+        Decision::Skip(missing) => {
+            // The test harness shows only what is written past its own capture.
+            let name = std::thread::current().name().unwrap_or("a test").to_owned();
+            let _ = writeln!(std::io::stderr(), "SKIPPED {name}: needs {missing}");
+            false
+        }
+        Decision::Fail(missing) => {
+            panic!("{DEMANDED}={demanded} demands {missing}: `make test` installs and builds what is needed")
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Run,
+    Skip(String),
+    Fail(String),
+}
+
+fn decide(needs: &[&str], demanded: &str, is_there: impl Fn(&str) -> bool) -> Decision {
+    let missing: Vec<&str> = needs.iter().copied().filter(|need| !is_there(need)).collect();
+    let names = missing.join(", ");
+    match demanded {
+        _ if missing.is_empty() => Decision::Run,
+        "" => Decision::Skip(names),
+        "all-but-root" if missing.contains(&"root") => Decision::Skip(names),
+        _ => Decision::Fail(names),
+    }
+}
+
+fn is_there(need: &str) -> bool {
+    if let Some(count) = need.strip_suffix(" descriptors") {
+        let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        return maximum.is_none_or(|maximum| count.parse().is_ok_and(|count: u64| maximum > count));
+    }
+    match need {
+        "root" => rustix::process::geteuid().is_root(),
+        "postgresql" => crate::programs::postgres_bin().is_ok(),
+        file if file.contains('/') => crate::repository().join(file).exists(),
+        program => is_in(program, &std::env::var_os("PATH").unwrap_or_default()),
+    }
+}
+
+fn is_in(program: &str, path: &std::ffi::OsStr) -> bool {
+    std::env::split_paths(path).any(|directory| Path::new(&directory).join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_and_skips_or_fails_the_test() {
+        let skip = |missing: &str| Decision::Skip(missing.to_owned());
+        let fail = |missing: &str| Decision::Fail(missing.to_owned());
+        let table = [
+            (&["sh"][..], "", Decision::Run),
+            (&["sh"], "all", Decision::Run),
+            (&["sh", "haproxy", "etcd"], "", skip("haproxy, etcd")),
+            (&["sh", "haproxy", "etcd"], "all", fail("haproxy, etcd")),
+            (&["sh", "haproxy"], "all-but-root", fail("haproxy")),
+            (&["root"], "", skip("root")),
+            (&["root"], "all", fail("root")),
+            (&["root", "haproxy"], "all-but-root", skip("root, haproxy")),
+            // A word that is none of ours demands rather too much.
+            (&["root"], "al", fail("root")),
+        ];
+        for (needs, demanded, decision) in table {
+            assert_eq!(decide(needs, demanded, |need| need == "sh"), decision, "{needs:?} {demanded:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_looked_for_on_the_path_and_a_file_in_the_repository() {
+        let directory = tempfile::TempDir::new().unwrap();
+        std::fs::write(directory.path().join("haproxy"), "").unwrap();
+        std::fs::create_dir(directory.path().join("patroni")).unwrap();
+        let path = std::env::join_paths([Path::new("/nonexistent"), directory.path()]).unwrap();
+        assert!(is_in("haproxy", &path));
+        assert!(!is_in("patroni", &path), "a directory is no program");
+        assert!(!is_in("haproxy", "/nonexistent".as_ref()));
+        assert!(is_there("tests/lab") && !is_there("tests/no-such-file"));
+        assert!(is_there("1 descriptors") && !is_there("many descriptors"));
+    }
+}

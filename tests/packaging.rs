@@ -1,0 +1,269 @@
+//! The installed files: units that systemd takes without a complaint, pointing at the program where it was installed, and
+//! packages that hold them. What happens when they are installed is in tests/machines.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use lab::requires;
+
+/// `make install`, with a program that another profile has built.
+fn install(root: &Path, prefix: &str) {
+    let target = root.join("build");
+    fs::create_dir_all(target.join("release")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_patroni-check"), target.join("release/patroni-check")).unwrap();
+    let mut make = Command::new("make");
+    make.arg("install").arg(format!("PREFIX={prefix}"));
+    make.arg(format!("DESTDIR={}", root.display())).arg(format!("TARGET={}", target.display()));
+    let done = make.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn systemd_has_nothing_to_say_against_the_units() {
+    if !requires(&["make", "systemd-analyze"]) {
+        return;
+    }
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/usr");
+    let units = root.path().join("usr/lib/systemd/system");
+    let verify = |unit: &str| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no", "--recursive-errors=no"]).arg(units.join(unit));
+        let output = command.env("SYSTEMD_UNIT_PATH", format!("{}:", units.display())).output().unwrap();
+        let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The program is where DESTDIR has it, not where the unit says.
+        complaints.lines().filter(|line| !line.contains("/usr/bin/patroni-check is not executable")).collect::<String>()
+    };
+    for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
+        let unit = unit.unwrap().file_name().into_string().unwrap();
+        if unit.ends_with(".socket") || unit.ends_with(".service") {
+            assert_eq!(verify(&unit), "", "{unit}");
+        }
+    }
+    // With the drop-in it is another unit.
+    let drop_in = units.join("patroni-check.socket.d");
+    fs::create_dir(&drop_in).unwrap();
+    fs::copy(root.path().join("usr/share/doc/patroni-check/examples/accept-yes.conf"), drop_in.join("accept-yes.conf"))
+        .unwrap();
+    assert_eq!(verify("patroni-check.socket"), "");
+    // That the command would tell.
+    fs::write(drop_in.join("wrong.conf"), "[Socket]\nAccept=perhaps\n").unwrap();
+    assert_ne!(verify("patroni-check.socket"), "");
+}
+
+/// No port brings in another one, and each can be started anew beside a running service. What that means is in
+/// tests/machines/sockets.rs.
+#[test]
+fn the_service_steps_aside_for_each_socket_and_wants_none() {
+    let service = include_str!("../systemd/patroni-check.service");
+    let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
+    let uninstall = [include_str!("../systemd/debian/prerm"), include_str!("../Cargo.toml")];
+    let mut sockets = 0;
+    for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
+        let unit = unit.unwrap();
+        let name = unit.file_name().into_string().unwrap();
+        if name.ends_with(".socket") {
+            sockets += 1;
+            assert!(
+                part_of.contains(&name.as_str()) && uninstall.iter().all(|script| script.contains(&name)),
+                "{name}"
+            );
+        }
+        if !name.ends_with(".socket") && !name.ends_with(".service") {
+            continue;
+        }
+        let text = fs::read_to_string(unit.path()).unwrap();
+        let pulls = ["Requires=", "Wants=", "BindsTo=", "Upholds=", "Sockets="];
+        assert!(!text.lines().any(|line| pulls.iter().any(|pull| line.starts_with(pull))), "{name}");
+        // A limit of either kind would close the port.
+        assert!(name.contains('@') || text.contains("\nStartLimitIntervalSec=0\n"), "{name}");
+    }
+    assert_eq!(part_of.len(), sockets);
+}
+
+/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a template share.
+#[test]
+fn the_services_have_the_same_sandbox() {
+    let sandbox = |unit: &'static str| {
+        let lines = unit.lines().skip_while(|line| !line.starts_with("# The sandbox:"));
+        lines
+            .filter(|line| *line != "# One user for all instances." && *line != "User=patroni-check")
+            .collect::<Vec<_>>()
+    };
+    let of_the_service = sandbox(include_str!("../systemd/patroni-check.service"));
+    assert!(of_the_service.len() > 20, "{of_the_service:?}");
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check@.service")), of_the_service);
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check-replica@.service")), of_the_service);
+}
+
+/// A process for one check is the same on each port.
+#[test]
+fn the_templates_differ_in_their_endpoint_only() {
+    let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
+    let of_the_primary = lines(include_str!("../systemd/patroni-check@.service"));
+    let of_replicas = lines(include_str!("../systemd/patroni-check-replica@.service"));
+    assert_eq!(of_the_primary.len(), of_replicas.len());
+    for (one, other) in of_the_primary.iter().zip(of_replicas) {
+        match one.split_once('=') {
+            Some(("Description", _)) => {}
+            Some(("ExecStart", command)) => assert_eq!(other, format!("ExecStart={command} --endpoint /replica")),
+            _ => assert_eq!(*one, other),
+        }
+    }
+}
+
+#[test]
+fn a_prefix_is_heeded_in_the_units() {
+    if !requires(&["make"]) {
+        return;
+    }
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/opt/pc");
+    for unit in ["patroni-check.service", "patroni-check@.service", "patroni-check-replica@.service"] {
+        let text = fs::read_to_string(root.path().join("opt/pc/lib/systemd/system").join(unit)).unwrap();
+        assert!(text.lines().any(|line| line.starts_with("ExecStart=/opt/pc/bin/patroni-check")), "{text}");
+    }
+    assert!(root.path().join("opt/pc/bin/patroni-check").exists());
+}
+
+#[test]
+fn settings_that_are_there_are_kept() {
+    if !requires(&["make"]) {
+        return;
+    }
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/usr");
+    let settings = root.path().join("etc/default/patroni-check");
+    fs::write(&settings, "PATRONI_CHECK_WORDS=plain\n").unwrap();
+    install(root.path(), "/usr");
+    assert_eq!(fs::read_to_string(settings).unwrap(), "PATRONI_CHECK_WORDS=plain\n");
+}
+
+/// Else a stop would lose the checks that were accepted.
+#[test]
+fn the_longest_deadline_is_over_before_systemd_loses_its_patience() {
+    let seconds = |text: &str, setting: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(setting)?.strip_prefix('=')).unwrap();
+        humantime::parse_duration(value).unwrap()
+    };
+    let deadline = *patroni_check::cli::DEADLINES.end();
+    let service = seconds(include_str!("../systemd/patroni-check.service"), "TimeoutStopSec");
+    assert!(service >= deadline + Duration::from_secs(2), "{service:?}");
+    // One deadline for the answer, another one until the client has closed.
+    let instance = seconds(include_str!("../systemd/patroni-check@.service"), "RuntimeMaxSec");
+    assert!(instance >= 2 * deadline + Duration::from_secs(2), "{instance:?}");
+}
+
+/// What is checked in is what its sources give; else `make man`.
+#[test]
+fn manual_pages_settings_and_completions_are_those_of_their_sources() {
+    if !requires(&["make", "pandoc"]) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = TempDir::new().unwrap();
+    let pandoc = String::from_utf8(Command::new("pandoc").arg("--version").output().unwrap().stdout).unwrap();
+    let pandoc = pandoc.lines().next().unwrap().trim_start_matches("pandoc ");
+    let mut make = Command::new("make");
+    lab::generate::write(directory.path(), directory.path(), directory.path()).unwrap();
+    make.arg("pages").args(["PAGES", "PAGE_SOURCES"].map(|what| format!("{what}={}", directory.path().display())));
+    let made = make.current_dir(root).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let same = |checked_in: &str| {
+        let name = Path::new(checked_in).file_name().unwrap();
+        fs::read_to_string(root.join(checked_in)).unwrap() == fs::read_to_string(directory.path().join(name)).unwrap()
+    };
+    for page in ["man/patroni-check.8", "man/patroni-check.socket.5"] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let version = text.lines().find_map(|line| line.split_once("generated by Pandoc ")).unwrap().1;
+        if version == pandoc {
+            assert!(same(page), "{page} is not what its source gives: make man");
+        } else {
+            println!("LEFT OUT: {page} was made by pandoc {version}; {pandoc} writes it in another way");
+        }
+    }
+    for file in ["completions/patroni-check", "completions/_patroni-check", "completions/patroni-check.fish"] {
+        assert!(same(file), "{file} is of another program: make man");
+    }
+    assert!(same("systemd/default"), "the options have other texts than systemd/default: make man");
+    // That bash takes it, and offers what there is.
+    let script = r#"source completions/patroni-check; COMP_WORDS=(patroni-check --on-failure ""); COMP_CWORD=2
+        $(complete -p patroni-check | sed 's/.*-F \([^ ]*\) .*/\1/') patroni-check "" --on-failure; echo "${COMPREPLY[*]}""#;
+    let output = Command::new("bash").args(["-c", script]).current_dir(root).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "maint down drain silent\n", "{output:?}");
+}
+
+#[test]
+fn the_rpm_holds_the_same_and_keeps_settings() {
+    if !requires(&["make", "rpm", "target/release/patroni-check", "target/tools/bin/cargo-generate-rpm"]) {
+        return;
+    }
+    let mut make = Command::new("make");
+    // What cargo builds `make test` has built.
+    let made = make.args(["rpm", "CARGO=true"]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/generate-rpm");
+    let package = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    let query = |what: &str| {
+        let output = Command::new("rpm").arg(what).arg("-p").arg(&package).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let root = TempDir::new().unwrap();
+    install(root.path(), "/usr");
+    let list = Command::new("find").args([".", "-type", "f", "-not", "-path", "./build/*"]).current_dir(&root).output();
+    for file in String::from_utf8(list.unwrap().stdout).unwrap().lines() {
+        let file = file.trim_start_matches('.');
+        assert!(query("-ql").lines().any(|line| line == file), "{file}");
+    }
+    assert_eq!(query("-qc"), "/etc/default/patroni-check\n");
+    // RPM knows no purge.
+    let scripts = Command::new("rpm").args(["-q", "--scripts", "-p"]).arg(&package).output().unwrap();
+    assert!(String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold"));
+}
+
+/// Of the repository.
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The release checklist in CONTRIBUTING.md names these places.
+#[test]
+fn every_place_that_holds_a_version_holds_this_one() {
+    let version = env!("CARGO_PKG_VERSION");
+    let locked = format!("\nname = \"patroni-check\"\nversion = \"{version}\"\n");
+    let places = [
+        ("Cargo.toml", format!("\nversion = \"{version}\"\n")),
+        ("Cargo.lock", locked.clone()),
+        ("fuzz/Cargo.lock", locked),
+        ("systemd/debian/changelog", format!("patroni-check ({version}-1) ")),
+    ];
+    for (place, text) in places {
+        // The newest entry of a changelog is its first one.
+        let beginning = if place.ends_with("changelog") { 1 } else { usize::MAX };
+        let found = file(place).split_inclusive('\n').take(beginning).collect::<String>();
+        assert!(found.contains(&text), "{place} has another version than Cargo.toml, {version}");
+        assert!(
+            file("CONTRIBUTING.md").contains(&format!("`{place}`")),
+            "CONTRIBUTING.md, Release: {place} is missing"
+        );
+    }
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap();
+    for page in pages.map(|page| format!("man/{}", page.unwrap().file_name().to_string_lossy())) {
+        let (text, own) = (file(&page), format!("patroni-check {version}"));
+        let title = text.lines().find(|line| line.starts_with("% ") || line.starts_with(".TH ")).unwrap_or_default();
+        let is_own = title.split_once(&own).is_some_and(|(_, rest)| rest.starts_with([' ', '"']));
+        assert!(is_own, "{page} is not of {own}: {title}");
+    }
+    // What is not released yet has no version there.
+    let changes = file("CHANGELOG.md");
+    let newest = changes.lines().find_map(|line| line.strip_prefix("## ")).unwrap_or_default();
+    let is_newest = newest == "Unreleased" || newest.split(' ').next() == Some(version);
+    assert!(is_newest, "CHANGELOG.md begins with {newest}, not with Unreleased or {version}");
+
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(file("README.md").contains(&format!("Rust {rust} ")), "README.md names another Rust than {rust}");
+}
