@@ -28,14 +28,14 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'More endpoints that agent-send may name' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Listen on this address and port' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d 'Reply format: full or plain' -r -f -a "full\t'An administrative and an operational word, and the reason: `MAINT UP # replica streaming`'
-plain\t'One word, as the Python daemon sent it: `READY` or `MAINT`'"
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d 'Reply format: full or plain' -r -f -a "full\t'Two words and the reason: MAINT UP # replica streaming'
+plain\t'One word: READY or MAINT'"
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-failure -d 'Reply if broken: maint, down, drain or silent' -r -f -a "maint\t'In maintenance'
 down\t'Down, which alarms'
-drain\t'No new sessions; never cuts one'
-silent\t'Nothing: HAProxy keeps the last state, for as long as it lasts'"
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby -d 'Reply on standby: maint, drain or down' -r -f -a "maint\t'In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down shutdown-sessions`'
-drain\t'No new sessions; never cuts one'
+drain\t'No new sessions, and none is cut'
+silent\t'Nothing: HAProxy keeps the last state'"
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby -d 'Reply on standby: maint, drain or down' -r -f -a "maint\t'In maintenance, which no monitoring takes for a fault'
+drain\t'No new sessions, and none is cut'
 down\t'Down'"
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this time' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'Reuse Patroni\'s answer this long' -r

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::values::{Listen, OrNone, SocketPath, absolute, duration, named, one_of, yes_or_no};
+use super::values::{
+    FORMATS, Listen, ON_FAILURE, ON_STANDBY, OrNone, SocketPath, absolute, duration, named, one_of, yes_or_no,
+};
 use crate::config::HOLD_FILE;
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
@@ -91,7 +93,7 @@ pub(super) struct Options {
     /// streaming`. `plain` is one word, such as `READY` or `MAINT`, byte for byte as the Python
     /// script sent it.
     #[arg(long, env = "PATRONI_CHECK_WORDS", hide_env = true, default_value = "full")]
-    #[arg(hide_possible_values = true, value_parser = one_of(&ReplyFormat::NAMED))]
+    #[arg(hide_possible_values = true, value_parser = one_of(FORMATS))]
     pub(super) words: ReplyFormat,
 
     /// Reply if broken: maint, down, drain or silent
@@ -103,7 +105,7 @@ pub(super) struct Options {
     /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`,
     /// and `down` is refused, because no plain word ends a DOWN.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_name = "WORD")]
-    #[arg(hide_possible_values = true, value_parser = one_of(&OnFailure::NAMED))]
+    #[arg(hide_possible_values = true, value_parser = one_of(ON_FAILURE))]
     pub(super) on_failure: Option<OnFailure>,
 
     /// Reply on standby: maint, drain or down
@@ -111,7 +113,7 @@ pub(super) struct Options {
     /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for
     /// `/primary`. The default is `maint`. With `--words=plain`, `down` is refused.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_name = "WORD")]
-    #[arg(hide_possible_values = true, value_parser = one_of(&OnStandby::NAMED))]
+    #[arg(hide_possible_values = true, value_parser = one_of(ON_STANDBY))]
     pub(super) on_standby: Option<OnStandby>,
 
     /// Answer each check within this time

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::config::{HOLD_FILE, ListenerRole};
 use crate::endpoint::Endpoint;
+use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
 use crate::haproxy::syntax::socket_path;
 
 /// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
@@ -66,14 +67,34 @@ impl FromStr for SocketPath {
     }
 }
 
+/// Values by their names, each with what it means.
+pub(super) type Named<T> = &'static [(&'static str, &'static str, T)];
+
+/// Names of reply formats, as completions explain them.
+pub(super) const FORMATS: Named<ReplyFormat> = &[
+    ("full", "Two words and the reason: MAINT UP # replica streaming", ReplyFormat::Full),
+    ("plain", "One word: READY or MAINT", ReplyFormat::Plain),
+];
+
+pub(super) const ON_FAILURE: Named<OnFailure> = &[
+    ("maint", "In maintenance", OnFailure::Maint),
+    ("down", "Down, which alarms", OnFailure::Down),
+    ("drain", "No new sessions, and none is cut", OnFailure::Drain),
+    ("silent", "Nothing: HAProxy keeps the last state", OnFailure::Silent),
+];
+
+pub(super) const ON_STANDBY: Named<OnStandby> = &[
+    ("maint", "In maintenance, which no monitoring takes for a fault", OnStandby::Maint),
+    ("drain", "No new sessions, and none is cut", OnStandby::Drain),
+    ("down", "Down", OnStandby::Down),
+];
+
 /// One of these, by its name.
-pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
-    named: &'static [(&'static str, T)],
-) -> impl TypedValueParser<Value = T> {
-    let names = PossibleValuesParser::new(named.iter().map(|(name, _)| *name));
-    names.try_map(move |given| {
-        let found = named.iter().find(|(name, _)| *name == given);
-        found.map(|(_, value)| *value).ok_or("an unknown value")
+pub(super) fn one_of<T: Copy + Send + Sync + 'static>(named: Named<T>) -> impl TypedValueParser<Value = T> {
+    let values = named.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values).try_map(move |given| {
+        let found = named.iter().find(|(name, _, _)| *name == given);
+        found.map(|(_, _, value)| *value).ok_or("an unknown value")
     })
 }
 

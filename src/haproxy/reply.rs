@@ -47,27 +47,6 @@ pub enum OnFailure {
     Silent,
 }
 
-impl ReplyFormat {
-    /// All, by the names that an operator gives them.
-    pub const NAMED: [(&str, Self); 2] = [("full", ReplyFormat::Full), ("plain", ReplyFormat::Plain)];
-}
-
-impl OnStandby {
-    /// All, by the names that an operator gives them.
-    pub const NAMED: [(&str, Self); 3] =
-        [("maint", OnStandby::Maint), ("drain", OnStandby::Drain), ("down", OnStandby::Down)];
-}
-
-impl OnFailure {
-    /// All, by the names that an operator gives them.
-    pub const NAMED: [(&str, Self); 4] = [
-        ("maint", OnFailure::Maint),
-        ("down", OnFailure::Down),
-        ("drain", OnFailure::Drain),
-        ("silent", OnFailure::Silent),
-    ];
-}
-
 /// How verdicts on one endpoint are replied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyPolicy {
