@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::file::read_at_most;
@@ -58,6 +58,7 @@ impl Hold {
     /// # Errors
     /// What kept the file from being written.
     pub fn begin(&self, reason: &str) -> io::Result<()> {
+        self.refuse_device()?;
         let directory = self.0.parent().unwrap_or(Path::new("/"));
         // The service is another user: whatever root's umask, it is to see what is made here. What
         // was there is others'.
@@ -88,11 +89,20 @@ impl Hold {
     /// # Errors
     /// What kept the file from being removed.
     pub fn end(&self) -> io::Result<bool> {
+        self.refuse_device()?;
         match fs::remove_file(&self.0) {
             Ok(()) => Ok(true),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// A device holds as well, but a slip of the pen is more likely, and without /dev/null a host can
+    /// do little.
+    fn refuse_device(&self) -> io::Result<()> {
+        let kind = fs::symlink_metadata(&self.0).map(|found| found.file_type());
+        let is_device = kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
+        if is_device { Err(io::Error::other("a device, not a file; it is left as it is")) } else { Ok(()) }
     }
 }
 
@@ -112,7 +122,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
     #[test]
     fn a_hold_is_there_from_its_beginning_to_its_end() {
@@ -164,6 +174,14 @@ mod tests {
             }
         }
         Hold::new(path("directory")).begin("").unwrap_err();
+        let null = Hold::new(path("null"));
+        // Needs root.
+        if mknodat(CWD, null.file(), FileType::CharacterDevice, Mode::RWXU, makedev(1, 3)).is_ok() {
+            assert_eq!(null.reason(), Some(in_the_way("a device, not a file", "null")));
+            null.begin("").unwrap_err();
+            null.end().unwrap_err();
+            assert!(null.file().exists());
+        }
         assert_eq!(Hold::new(path("target/hold")).reason(), None, "there can be none");
     }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -107,6 +108,20 @@ fn a_manager_that_does_not_read_holds_up_no_check_and_no_end() {
     change_often(&patroni, port.address);
     agent.process.signal(Signal::TERM);
     assert_eq!(agent.process.wait().code(), Some(0));
+}
+
+#[test]
+fn a_manager_that_reads_late_is_told_that_we_are_ready() {
+    let patroni = FakePatroni::new(primary());
+    let port = Port::bind();
+    let manager = Manager::bind();
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("it can be set");
+    while filler.send_to(b"STATUS=full", manager.socket()).is_ok() {}
+    let agent = port.agent(&manager, &["--patroni", &patroni.url(), "--deadline", "5s"]);
+    await_that("a warning", || agent.process.output().contains("can't send READY=1"));
+    manager.await_message("READY=1");
+    assert_eq!(agent.check(), READY);
 }
 
 #[test]

@@ -280,6 +280,10 @@ fn sockets_that_may_be_for_another_process_are_bad_configuration() {
         ("unset LISTEN_PID", "LISTEN_PID is missing"),
         ("LISTEN_PID=me", "LISTEN_PID"),
         ("LISTEN_FDS=one", "LISTEN_FDS"),
+        ("LISTEN_FDS=-1", "LISTEN_FDS"),
+        ("LISTEN_FDS=2147483647", "no number of them up to 1024"),
+        ("LISTEN_FDS=4294967297", "no number of them up to 1024"),
+        ("LISTEN_FDNAMES=\"$(printf '/x\\n\\033[31my')\"", "FileDescriptorName=/x ?[31my: no such"),
         // Without its name a socket would answer for another endpoint.
         ("LISTEN_FDNAMES=/primary:/replica", "1 sockets and 2 names"),
         ("LISTEN_FDS=2 LISTEN_FDNAMES=/replica", "LISTEN_FDS"),

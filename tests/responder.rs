@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use lab::agent::{Agent, MOMENT, Manager, Port, check, check_after_sending, connect, read_reply};
+use lab::agent::{Agent, MOMENT, Manager, Port, binary, check, check_after_sending, connect, read_reply};
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::{any_port, await_that};
 
@@ -302,6 +304,41 @@ fn a_change_of_verdict_is_logged_once_and_a_check_is_not() {
     let log = "patroni-check: /primary -> READY UP # primary timeline 3\n\
                patroni-check: /primary -> MAINT UP # replica timeline 3\n";
     assert_eq!(agent.process.output(), log);
+}
+
+#[test]
+fn with_room_for_one_client_the_next_is_accepted_as_soon_as_that_one_has_its_answer() {
+    let patroni = FakePatroni::new(primary());
+    let port = Port::bind();
+    let url = patroni.url();
+    let mut limited = port.command_of_few_descriptors(40, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
+    let _agent = Agent::start(&mut limited, port.address);
+    let start = Instant::now();
+    (0..40).for_each(|_| assert_eq!(check(port.address), "READY UP # primary timeline 3\n"));
+    // A pause of 100 ms after each would be 4 s.
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?} for 40 checks", start.elapsed());
+}
+
+#[test]
+fn a_listener_that_is_broken_takes_no_other_along() {
+    let patroni = FakePatroni::new(primary());
+    let (first, second) = (Port::bind(), Port::bind());
+    let inherited = second.inheritable();
+    // Other shells know no descriptors of two digits.
+    let mut command = Command::new("bash");
+    let script =
+        format!(r#"exec 3<&0 4<&{} 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@""#, inherited.as_raw_fd());
+    command.args(["-c", &script]).arg(binary().get_program()).args(["--patroni", &patroni.url(), "--deadline", "5s"]);
+    command.stdin(first.stdin());
+    let agent = Agent::start(&mut command, first.address);
+    assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
+    first.shutdown();
+    await_that("a complaint", || agent.process.output().contains("can't accept connections at 127.0.0.1"));
+    for _ in 0..5 {
+        assert_eq!(check(second.address), "READY UP # primary timeline 3\n");
+        thread::sleep(MOMENT);
+    }
+    assert_eq!(agent.process.output().matches("can't accept").count(), 1, "{}", agent.process.output());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::request_reader::Framing;
 
-/// The pause after accepting failed, mostly for want of descriptors.
+/// The pause of a listener after accepting failed, mostly for want of descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Clients at once, sending a request, waiting or lingering; those who come then wait in the
@@ -35,13 +35,15 @@ struct Listener {
     kind: ListenerKind,
     /// Connections may wait. The poll is edge-triggered: it tells of new ones only.
     is_ready: bool,
+    paused_until: Option<Instant>,
+    /// The operator was told that accepting fails.
+    has_warned: bool,
 }
 
 /// The listeners, by their tokens: 0, 1 and so on.
 #[derive(Default)]
 pub(super) struct Acceptor {
     listeners: Vec<Listener>,
-    paused_until: Option<Instant>,
 }
 
 impl Acceptor {
@@ -54,7 +56,7 @@ impl Acceptor {
         socket.set_nonblocking(true)?;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, Token(self.listeners.len()), Interest::READABLE)?;
-        self.listeners.push(Listener { socket, kind, is_ready: true });
+        self.listeners.push(Listener { socket, kind, is_ready: true, paused_until: None, has_warned: false });
         Ok(())
     }
 
@@ -71,10 +73,10 @@ impl Acceptor {
     /// gone.
     ///
     /// # Errors
-    /// No descriptor is free (EMFILE, ENFILE), or no memory.
-    pub(super) fn accept(&mut self, listener: usize) -> io::Result<Option<(ListenerKind, TcpStream)>> {
+    /// No descriptor is free (EMFILE, ENFILE), no memory, or a socket that no longer listens.
+    pub(super) fn accept(&mut self, listener: usize, now: Instant) -> io::Result<Option<(ListenerKind, TcpStream)>> {
         let listener = &mut self.listeners[listener];
-        if !listener.is_ready {
+        if !listener.is_ready || listener.paused_until.is_some_and(|until| until > now) {
             return Ok(None);
         }
         match listener.socket.accept() {
@@ -89,19 +91,22 @@ impl Acceptor {
         }
     }
 
-    /// Accepts nothing for a while.
-    pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + ACCEPT_BACKOFF);
-    }
-
-    pub(super) fn is_paused(&self, now: Instant) -> bool {
-        self.paused_until.is_some_and(|until| until > now)
+    /// Accepts nothing from this listener for a while, because of this error. The others go on: one
+    /// whose socket is broken must not take them along. Gives what is to be told, once a listener.
+    pub(super) fn pause(&mut self, listener: usize, now: Instant, error: &io::Error) -> Option<String> {
+        let listener = &mut self.listeners[listener];
+        listener.paused_until = Some(now + ACCEPT_BACKOFF);
+        if std::mem::replace(&mut listener.has_warned, true) {
+            return None;
+        }
+        let address = listener.socket.local_addr().map_or("a socket".to_owned(), |address| address.to_string());
+        Some(format!("can't accept connections at {address}: {error}; tried again every {ACCEPT_BACKOFF:?}"))
     }
 
     /// When to accept again without being told by the poll: connections may wait.
     pub(super) fn next_accept(&self, now: Instant) -> Option<Instant> {
-        let is_ready = self.listeners.iter().any(|listener| listener.is_ready);
-        is_ready.then(|| self.paused_until.map_or(now, |until| until.max(now)))
+        let ready = self.listeners.iter().filter(|listener| listener.is_ready);
+        ready.map(|listener| listener.paused_until.map_or(now, |until| until.max(now))).min()
     }
 }
 

@@ -102,8 +102,8 @@ impl Server {
         })
     }
 
-    pub(super) fn notify_ready(&self) {
-        if let Err(e) = self.notifier.ready() {
+    pub(super) fn notify_ready(&mut self) {
+        if let Err(e) = self.notifier.ready(Instant::now()) {
             self.journal.warn(format!("can't send READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
         }
         self.notifier.status(&self.endpoints.status());
@@ -163,7 +163,7 @@ impl Server {
     fn time_to_sleep(&self) -> Option<Duration> {
         let now = Instant::now();
         let times = [
-            self.acceptor.next_accept(now).filter(|_| self.stop_at.is_none()),
+            self.acceptor.next_accept(now).filter(|_| self.can_accept()),
             self.request_reader.next_deadline(),
             self.lingering_close.next_deadline(),
             self.notifier.due(),
@@ -178,22 +178,34 @@ impl Server {
     }
 
     fn accept(&mut self, now: Instant) {
-        if self.stop_at.is_some() || self.acceptor.is_paused(now) {
+        if self.stop_at.is_some() {
             return;
         }
         for listener in 0..self.acceptor.listeners() {
             for _ in 0..BATCH {
                 if self.connections() >= self.max_connections && !self.close_oldest() {
-                    return self.acceptor.pause(now);
+                    return;
                 }
-                match self.acceptor.accept(listener) {
+                match self.acceptor.accept(listener, now) {
                     Ok(Some((kind, client))) => self.admit(kind, client),
                     Ok(None) => break,
                     Err(_) if self.close_oldest() => {}
-                    Err(_) => return self.acceptor.pause(now),
+                    Err(e) => {
+                        if let Some(warning) = self.acceptor.pause(listener, now, &e) {
+                            self.journal.warn(warning);
+                        }
+                        break;
+                    }
                 }
             }
         }
+    }
+
+    /// Whether one more client finds room. If not, all wait for Patroni, and the first answer or
+    /// deadline makes room.
+    fn can_accept(&self) -> bool {
+        let has_room = self.connections() < self.max_connections;
+        self.stop_at.is_none() && (has_room || self.connections() > self.endpoints.waiting())
     }
 
     /// Makes room: of a client that has its answer, or else of one that has not said what it wants.

@@ -14,6 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::config::{BadConfiguration, Config, ListenerRole};
 use crate::endpoint::Endpoint;
 
+/// More than any unit passes; a process has 1024 by default.
+const DESCRIPTORS_LIMIT: u64 = 1024;
+
 /// The persistent service was started without a socket to answer on, and an answer to nobody is no
 /// use to it.
 #[derive(Debug)]
@@ -90,6 +93,14 @@ fn passed(config: &Config) -> Result<Vec<(TcpListener, ListenerRole)>, BadConfig
     let bad = |what: String| BadConfiguration(format!("sockets passed by LISTEN_FDS: {what}"));
     if value("LISTEN_FDS").is_some() && value("LISTEN_PID").is_none() {
         return Err(bad("LISTEN_PID is missing, which says for which process they are".into()));
+    }
+    let is_for_us = value("LISTEN_PID").is_some_and(|pid| pid == *std::process::id().to_string());
+    if let Some(count) = value("LISTEN_FDS").filter(|_| is_for_us) {
+        let count = count.to_string_lossy();
+        // The libraries below make room for as many as are named.
+        if !count.parse().is_ok_and(|count: u64| count <= DESCRIPTORS_LIMIT) {
+            return Err(bad(format!("{count} is no number of them up to {DESCRIPTORS_LIMIT}")));
+        }
     }
     // libsystemd reads the names and leaves the descriptors alone; listenfd, which knows no names,
     // adopts them.

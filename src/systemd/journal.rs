@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
+use crate::text::printable;
 use crate::verdict::Verdict;
 
 /// So many entries wait while the journal takes none; a change of verdict is an entry.
@@ -132,12 +133,14 @@ impl Entry {
 /// Tells the operator at once why the program ends, or what he should know before he trusts its
 /// answer.
 pub fn complain(error: &str) {
+    // Names and values from outside are in it.
+    let error = printable(error);
     if connected_to_journal() && !is_connection(&io::stderr()) {
         // By standard error: an entry of a process that is gone by the time journald reads it has
         // no unit. The number is the priority (sd-daemon(3)); the unit of one process for each
         // check lets no lesser one through (LogLevelMax=).
         let _ = writeln!(io::stderr(), "<{}>{error}", u8::from(Priority::Error));
     } else {
-        Entry::plain(Priority::Error, error.to_owned()).write();
+        Entry::plain(Priority::Error, error).write();
     }
 }

@@ -14,6 +14,9 @@ use sd_notify::NotifyState;
 /// How often `systemctl status` gets new counts where no watchdog asks for more.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
+/// So long after a READY=1 that was not taken comes the next.
+const READY_AGAIN: Duration = Duration::from_millis(100);
+
 /// A watchdog's period that asks for more than this is a slip of the pen, and would be all that we
 /// do.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -30,6 +33,8 @@ pub(crate) struct Notifier {
     manager: Option<(SocketAddr, UnixDatagram)>,
     every: Duration,
     due: Option<Instant>,
+    /// READY=1 was not taken yet.
+    owes_ready: bool,
 }
 
 impl Notifier {
@@ -46,20 +51,31 @@ impl Notifier {
         // Twice a period, as sd_watchdog_enabled(3) advises.
         let half = sd_notify::watchdog_enabled().map(|period| period / 2).filter(|half| !half.is_zero());
         let every = half.map_or(STATUS_EVERY, |half| half.clamp(SHORTEST, STATUS_EVERY));
-        Ok(Notifier { manager: Some((address(&name)?, socket)), every, due: Some(Instant::now() + every) })
+        Ok(Notifier {
+            manager: Some((address(&name)?, socket)),
+            every,
+            due: Some(Instant::now() + every),
+            owes_ready: false,
+        })
     }
 
     /// One without a manager.
     pub(crate) fn without_manager() -> Self {
-        Notifier { manager: None, every: STATUS_EVERY, due: None }
+        Notifier { manager: None, every: STATUS_EVERY, due: None, owes_ready: false }
     }
 
-    /// READY=1: listening.
+    /// READY=1: listening. What keeps it from the manager now may have passed soon, and it waits for
+    /// it, so it is sent until it is taken.
     ///
     /// # Errors
-    /// What kept it from the manager, which may wait for it in vain.
-    pub(crate) fn ready(&self) -> io::Result<()> {
-        self.send(&NotifyState::Ready)
+    /// What kept it from the manager.
+    pub(crate) fn ready(&mut self, now: Instant) -> io::Result<()> {
+        let sent = self.send(&NotifyState::Ready);
+        self.owes_ready = sent.is_err();
+        if self.owes_ready {
+            self.due = self.due.map(|due| due.min(now + READY_AGAIN));
+        }
+        sent
     }
 
     /// When the watchdog's next sign of life is due.
@@ -76,6 +92,9 @@ impl Notifier {
     pub(crate) fn ping_watchdog(&mut self, now: Instant) {
         let _ = self.send(&NotifyState::Watchdog);
         self.due = self.due.map(|_| now + self.every);
+        if self.owes_ready {
+            let _ = self.ready(now);
+        }
     }
 
     /// The line in `systemctl status`.

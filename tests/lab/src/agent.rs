@@ -129,6 +129,16 @@ impl Port {
         backlog(self.address).expect("the test listens")
     }
 
+    /// A descriptor of it that a child inherits.
+    pub fn inheritable(&self) -> OwnedFd {
+        rustix::io::dup(&self.listener).expect("a descriptor is free")
+    }
+
+    /// Nobody can accept from it any more, whoever holds it.
+    pub fn shutdown(&self) {
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).expect("it listens");
+    }
+
     pub fn stdin(&self) -> Stdio {
         OwnedFd::from(self.listener.try_clone().expect("a descriptor is free")).into()
     }
