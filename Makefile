@@ -139,7 +139,7 @@ test: quick
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked && $(LAB) demo --bin simulate
-	@$(MAKE) --no-print-directory $(CARGO_DEB) $(CARGO_RPM)
+	@$(MAKE) --no-print-directory $(if $(filter all,$(DEMANDED)),$(CARGO_DEB)) $(CARGO_RPM)
 	target/release/simulate 60
 	PATRONI_CHECK_TESTS=$(DEMANDED) cargo test --locked
 	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
