@@ -36,6 +36,10 @@ SWITCHOVERS ?= 10
 
 TARGET = target
 
+# What makes the packages.
+CARGO_DEB = target/tools/bin/cargo-deb
+CARGO_RPM = target/tools/bin/cargo-generate-rpm
+
 # true: nothing is built, as it is there already.
 CARGO = cargo
 
@@ -108,9 +112,10 @@ pages:
 	    pandoc -s -t man $(PAGE_SOURCES)/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
 	done
 
-soak: toolchain
+soak: toolchain $(CARGO_DEB)
 	@tests/install-packages debootstrap systemd-container
-	SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
+	cargo build --release --locked
+	PATRONI_CHECK_TESTS=all SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
 
 # What the tests demand (tests/lab/src/requires.rs): the booted Debians need root.
 ifeq ($(shell id -u),0)
@@ -137,7 +142,7 @@ test: quick
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked && $(LAB) demo --bin simulate
-	@$(MAKE) --no-print-directory $(CARGO_DEB) $(CARGO_RPM)
+	@$(MAKE) --no-print-directory $(if $(filter all,$(DEMANDED)),$(CARGO_DEB)) $(CARGO_RPM)
 	target/release/simulate 60
 	PATRONI_CHECK_TESTS=$(DEMANDED) cargo test --locked
 	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
@@ -166,8 +171,6 @@ target/tools/bin/cargo-audit:
 	cargo install --quiet --locked --root target/tools cargo-audit@0.22.2
 
 # Built on the oldest release it is for: the C library's version decides where it runs, and the package says which.
-CARGO_DEB = target/tools/bin/cargo-deb
-CARGO_RPM = target/tools/bin/cargo-generate-rpm
 DEB_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-1
 
 deb: toolchain $(CARGO_DEB)

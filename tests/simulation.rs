@@ -1,5 +1,5 @@
-//! The rule in a model of a cluster (`tests/model`), for a minute; `make simulate` takes an hour. And the model itself, beside
-//! what real Patronis said in the same moments.
+//! The model of a cluster (`tests/lab/src/model`), beside what real Patronis said in the same moments. The rule in it is
+//! `make simulate`, of which `make test` runs a minute: in a debug build it would take ten.
 
 use std::collections::BTreeSet;
 

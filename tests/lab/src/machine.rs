@@ -40,7 +40,7 @@ impl Machine {
     /// The same with the package installed, its socket enabled and started, unless `RELEASE` names another one.
     pub fn with_agent(release: &'static str) -> Option<Self> {
         // What the package is made of.
-        if !crate::requires(&["make", "target/release/patroni-check", "target/tools/bin/cargo-deb"]) {
+        if !crate::requires(&["root", "make", "target/release/patroni-check", "target/tools/bin/cargo-deb"]) {
             return None;
         }
         let machine = Machine::boot(release)?;

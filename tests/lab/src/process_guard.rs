@@ -157,3 +157,46 @@ pub fn descendants(id: u32) -> Vec<u32> {
     let deeper: Vec<u32> = children.iter().flat_map(|child| descendants(*child)).collect();
     children.into_iter().chain(deeper).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leave_a_process_behind(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(), Box<dyn Error>> {
+        let script = r#"setsid sleep 1000 >/dev/null 2>&1 & echo "left $!""#;
+        let left = Command::new("sh").args(["-c", script]).output()?;
+        println!("{:?} {} {}", arguments, directory.display(), String::from_utf8_lossy(&left.stdout));
+        if arguments.len() == 2 { Ok(()) } else { Err("it went wrong".into()) }
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_work_and_its_directory() {
+        if !crate::requires(&["setpriv", "setsid"]) {
+            return;
+        }
+        let arguments = || vec!["a b".into(), "c".into()];
+        let test = "process_guard::tests::nothing_is_left_of_the_work_and_its_directory";
+        let printed = run_test(test, Network::Ours, arguments, leave_a_process_behind);
+        let (_, said) = printed.split_once(r#"["a b", "c"] "#).expect("the arguments");
+        let said: Vec<&str> = said.split_whitespace().collect();
+        let [directory, "left", process, ..] = said[..] else { panic!("{printed}") };
+        assert!(!Path::new(directory).exists(), "{directory}");
+        assert!(!Path::new("/proc").join(process).exists(), "{process}");
+    }
+
+    #[test]
+    #[should_panic(expected = "it went wrong")]
+    fn work_that_fails_fails_the_test() {
+        if !crate::requires(&["setpriv", "setsid"]) {
+            panic!("it went wrong");
+        }
+        let test = "process_guard::tests::work_that_fails_fails_the_test";
+        run_test(test, Network::Ours, || vec!["one".into()], leave_a_process_behind);
+    }
+
+    #[test]
+    #[should_panic(expected = "42")]
+    fn a_test_that_is_not_found_has_not_passed() {
+        run_test("no_such_test", Network::Ours, Vec::new, leave_a_process_behind);
+    }
+}

@@ -3,12 +3,14 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing.
 const DEMANDED: &str = "PATRONI_CHECK_TESTS";
 
-/// Whether the test can go on: `if !requires(&["haproxy"]) { return }`. A need is the name of a program, a file of the
-/// repository (with a `/` in it), `postgresql` for its server, `root`, or as in `10000 descriptors`.
+/// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a program, a file of the
+/// repository (with a `/` in it; a release build only if it is newer than `src`), `postgresql` for its server, `root`, or
+/// as in `10000 descriptors`.
 ///
 /// # Panics
 /// Where it can't and is demanded.
@@ -55,9 +57,30 @@ fn is_there(need: &str) -> bool {
     match need {
         "root" => rustix::process::geteuid().is_root(),
         "postgresql" => crate::programs::postgres_bin().is_ok(),
+        built if built.starts_with("target/release/") => {
+            let repository = crate::repository();
+            is_built(&repository.join(built), &repository.join("src"))
+        }
         file if file.contains('/') => crate::repository().join(file).exists(),
         program => is_in(program, &std::env::var_os("PATH").unwrap_or_default()),
     }
+}
+
+/// Whether a program was built after the last change of what it is made of. An older one would be tested in its place.
+fn is_built(program: &Path, sources: &Path) -> bool {
+    let built = program.metadata().and_then(|metadata| metadata.modified());
+    built.is_ok_and(|built| last_change(sources).is_none_or(|changed| changed <= built))
+}
+
+fn last_change(directory: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let changes = entries.filter_map(|entry| match entry.file_type().ok()?.is_dir() {
+        true => last_change(&entry.path()),
+        // Unit tests are no part of a release.
+        false if entry.file_name() == "tests.rs" => None,
+        false => entry.metadata().ok()?.modified().ok(),
+    });
+    changes.max()
 }
 
 fn is_in(program: &str, path: &std::ffi::OsStr) -> bool {
@@ -100,5 +123,28 @@ mod tests {
         assert!(!is_in("haproxy", "/nonexistent".as_ref()));
         assert!(is_there("tests/lab") && !is_there("tests/no-such-file"));
         assert!(is_there("1 descriptors") && !is_there("many descriptors"));
+    }
+
+    #[test]
+    fn a_program_that_is_older_than_its_source_is_not_there() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = |name: &str, seconds: u64| {
+            let file = directory.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::create(&file).unwrap().set_modified(time).unwrap();
+            file
+        };
+        let program = file("program", 10);
+        let is_built = || is_built(&program, &directory.path().join("src"));
+        assert!(is_built(), "nothing to be made of");
+        file("src/a/b.rs", 10);
+        file("src/a/tests.rs", 20);
+        assert!(is_built());
+        file("src/a/b.rs", 11);
+        assert!(!is_built());
+        std::fs::remove_file(&program).unwrap();
+        file("src/a/b.rs", 1);
+        assert!(!is_built());
     }
 }
