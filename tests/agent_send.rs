@@ -1,4 +1,5 @@
-//! Checks that name their endpoint themselves (HAProxy's `agent-send`), on a socket that is for that.
+//! Checks that name their endpoint themselves (HAProxy's `agent-send`), on a socket that is for
+//! that.
 
 use std::io::Write;
 use std::thread;

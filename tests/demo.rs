@@ -1,5 +1,5 @@
-//! The demo as a newcomer runs it: a real Patroni cluster, a switchover, what HAProxy thinks of it, and nothing left
-//! behind however it ends.
+//! The demo as a newcomer runs it: a real Patroni cluster, a switchover, what HAProxy thinks of it,
+//! and nothing left behind however it ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,7 +82,8 @@ impl Demo {
         servers.map(|row| (row["svname"].clone(), row["status"].clone())).collect()
     }
 
-    /// Waits until one server is UP in both backends and the others DOWN and MAINT; says which is UP.
+    /// Waits until one server is UP in both backends and the others DOWN and MAINT; says which is
+    /// UP.
     fn await_one_up(&self, not: Option<&str>) -> String {
         await_some("one UP, the others DOWN and MAINT", || {
             let (usual, ours) = (self.statuses("usual"), self.statuses("patroni-check_read_write"));

@@ -1,5 +1,6 @@
-//! The short faults run: a switchover, a crash of Postgres, a lost lock, a paused cluster with two primaries, and a promotion after
-//! a boot, on the real cluster. The order of things, no two READY, no session cut; the times are `make faults`'s.
+//! The short faults run: a switchover, a crash of Postgres, a lost lock, a paused cluster with two
+//! primaries, and a promotion after a boot, on the real cluster. The order of things, no two READY,
+//! no session cut; the times are `make faults`'s.
 
 use std::ffi::OsString;
 use std::path::Path;

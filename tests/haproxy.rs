@@ -1,4 +1,5 @@
-//! A real HAProxy reads the agent: what each vocabulary makes of its servers, on the way from every verdict to every other.
+//! A real HAProxy reads the agent: what each vocabulary makes of its servers, on the way from every
+//! verdict to every other.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -67,7 +68,8 @@ impl Stack {
         )
     }
 
-    /// A backend `postgres` as the README writes it, with a server `db1`, on the addresses of this test.
+    /// A backend `postgres` as the README writes it, with a server `db1`, on the addresses of this
+    /// test.
     fn with(options: &[&str], backend: &str) -> Self {
         let patroni = FakePatroni::new(Serves.behaviour());
         let url = patroni.url();

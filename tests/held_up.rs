@@ -1,5 +1,5 @@
-//! What is around the service and could hold it up, or end it: a log that nobody reads, a service manager that does not read,
-//! signals that other programs know.
+//! What is around the service and could hold it up, or end it: a log that nobody reads, a service
+//! manager that does not read, signals that other programs know.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,5 @@
-//! The five ways to hold the socket, each as it really happens, and what stops the program at the start.
+//! The five ways to hold the socket, each as it really happens, and what stops the program at the
+//! start.
 
 use std::fs::File;
 use std::io::Read;
@@ -85,7 +86,8 @@ fn without_any_socket_the_reply_is_printed() {
     assert_eq!(stdout(&output), "DRAIN\n");
 }
 
-/// What `systemctl start patroni-check.service` without a socket comes to. A program that such a service starts is no such service.
+/// What `systemctl start patroni-check.service` without a socket comes to. A program that such a
+/// service starts is no such service.
 #[test]
 fn a_service_without_a_socket_says_so() {
     let patroni = FakePatroni::new(primary());

@@ -1,4 +1,5 @@
-//! What HAProxy is told while nobody holds the leader lock: the binary, on a fake Patroni that replays what a real Patroni 4.1.5 said.
+//! What HAProxy is told while nobody holds the leader lock: the binary, on a fake Patroni that
+//! replays what a real Patroni 4.1.5 said.
 
 use lab::agent::Agent;
 use lab::fake_patroni::{Behaviour, FakePatroni, node};
@@ -8,7 +9,8 @@ fn recorded(moment: &str) -> Vec<Vec<u8>> {
     lab::recorded::answers("4.1.5", moment, "/primary")
 }
 
-/// The words of so many checks, each from an observation of its own, on a Patroni that answers in turn.
+/// The words of so many checks, each from an observation of its own, on a Patroni that answers in
+/// turn.
 fn told(patroni: &FakePatroni, agent: &Agent, answers: &[Vec<u8>]) -> Vec<String> {
     let before = patroni.requests().len();
     patroni.now(Behaviour::InTurn(answers.to_vec()));

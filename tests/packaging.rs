@@ -1,5 +1,6 @@
-//! The installed files: units that systemd takes without a complaint, pointing at the program where it was installed, and
-//! packages that hold them. What happens when they are installed is in tests/machines.
+//! The installed files: units that systemd takes without a complaint, pointing at the program where
+//! it was installed, and packages that hold them. What happens when they are installed is in
+//! tests/machines.
 
 use std::fs;
 use std::path::Path;
@@ -55,8 +56,8 @@ fn systemd_has_nothing_to_say_against_the_units() {
     assert_ne!(verify("patroni-check.socket"), "");
 }
 
-/// No port brings in another one, and each can be started anew beside a running service. What that means is in
-/// tests/machines/sockets.rs.
+/// No port brings in another one, and each can be started anew beside a running service. What that
+/// means is in tests/machines/sockets.rs.
 #[test]
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
@@ -85,7 +86,8 @@ fn the_service_steps_aside_for_each_socket_and_wants_none() {
     assert_eq!(part_of.len(), sockets);
 }
 
-/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a template share.
+/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a
+/// template share.
 #[test]
 fn the_services_have_the_same_sandbox() {
     let sandbox = |unit: &'static str| {

@@ -1,5 +1,5 @@
-//! What real Patronis of several versions said, replayed byte for byte: every endpoint on a primary and on a replica, a
-//! switchover, and a crash of Postgres.
+//! What real Patronis of several versions said, replayed byte for byte: every endpoint on a primary
+//! and on a replica, a switchover, and a crash of Postgres.
 
 use std::time::Duration;
 
@@ -114,7 +114,8 @@ fn a_switchover_and_a_crash_as_they_went() {
         assert_eq!(went("switchover-old"), "Serve Fail Fail Fail StandBy", "{version}");
         // a replica, one that is being promoted (200!), the primary
         assert_eq!(went("switchover-new"), "StandBy StandBy Serve", "{version}");
-        // running, unknown (200!), crashed (200!), starting (200!), and up to 3.0 in recovery meanwhile
+        // running, unknown (200!), crashed (200!), starting (200!), and up to 3.0 in recovery
+        // meanwhile
         let crash = went("crash");
         // 1.6.5 was not caught crashed.
         assert!(
@@ -125,8 +126,9 @@ fn a_switchover_and_a_crash_as_they_went() {
     }
 }
 
-/// What each answer in a moment of the leader lock is by itself: those that must be there, and those that may, because chance
-/// tore an answer, or had it that this node or the other one took the key.
+/// What each answer in a moment of the leader lock is by itself: those that must be there, and
+/// those that may, because chance tore an answer, or had it that this node or the other one took
+/// the key.
 const MOMENTS: [(&str, &[&str], &[&str]); 22] = [
     ("key-deleted", &["Serve", "(unlocked)"], &["(without)"]),
     ("failsafe", &["Serve"], &[]),
@@ -152,7 +154,8 @@ const MOMENTS: [(&str, &[&str], &[&str]); 22] = [
     ("overtaken", &["Serve", "(without)"], &["Fail", "StandBy"]),
 ];
 
-/// In a pause without its store Patroni 2.0 goes by what it has read last, and its body does not tell.
+/// In a pause without its store Patroni 2.0 goes by what it has read last, and its body does not
+/// tell.
 const TELLS_OF_THE_STORE: &str = "2.1";
 
 #[test]
@@ -180,8 +183,8 @@ fn the_moments_of_the_leader_lock() {
     }
 }
 
-/// What HAProxy is told in the course of several moments, one after the other: each new word. In those in brackets Patroni is
-/// killed after its first answer, which is also its last one.
+/// What HAProxy is told in the course of several moments, one after the other: each new word. In
+/// those in brackets Patroni is killed after its first answer, which is also its last one.
 fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
     let ms = Duration::from_millis;
     let limits = Limits { deadline: ms(80), max_age: ms(100), grace: ms(5000) };

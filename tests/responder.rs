@@ -1,9 +1,8 @@
-//! The persistent service, as a binary, against a fake Patroni: every kind of answer, many clients, silence, SIGTERM.
+//! The persistent service, as a binary, against a fake Patroni: every kind of answer, many clients,
+//! silence, SIGTERM.
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use lab::agent::{Agent, MOMENT, Manager, Port, binary, check, check_after_sending, connect, read_reply};
+use lab::agent::{Agent, MOMENT, Manager, Port, check, check_after_sending, connect, read_reply};
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::{any_port, await_that};
 
-/// An agent of this Patroni that answers each check from an observation of its own, and waits patiently for it.
+/// An agent of this Patroni that answers each check from an observation of its own, and waits
+/// patiently for it.
 fn agent(patroni: &FakePatroni, options: &[&str]) -> Agent {
     let url = patroni.url();
     let options: Vec<&str> =
@@ -304,60 +304,4 @@ fn a_change_of_verdict_is_logged_once_and_a_check_is_not() {
     let log = "patroni-check: /primary -> READY UP # primary timeline 3\n\
                patroni-check: /primary -> MAINT UP # replica timeline 3\n";
     assert_eq!(agent.process.output(), log);
-}
-
-#[test]
-fn with_room_for_one_client_the_next_is_accepted_as_soon_as_that_one_has_its_answer() {
-    let patroni = FakePatroni::new(primary());
-    let port = Port::bind();
-    let url = patroni.url();
-    let mut limited = port.command_of_few_descriptors(40, &["--patroni", &url, "--deadline", "5s", "--max-age", "0s"]);
-    let _agent = Agent::start(&mut limited, port.address);
-    let start = Instant::now();
-    (0..40).for_each(|_| assert_eq!(check(port.address), "READY UP # primary timeline 3\n"));
-    // A pause of 100 ms after each would be 4 s.
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?} for 40 checks", start.elapsed());
-}
-
-#[test]
-fn a_listener_that_is_broken_takes_no_other_along() {
-    let patroni = FakePatroni::new(primary());
-    let (first, second) = (Port::bind(), Port::bind());
-    let inherited = second.inheritable();
-    // Other shells know no descriptors of two digits.
-    let mut command = Command::new("bash");
-    let script =
-        format!(r#"exec 3<&0 4<&{} 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@""#, inherited.as_raw_fd());
-    command.args(["-c", &script]).arg(binary().get_program()).args(["--patroni", &patroni.url(), "--deadline", "5s"]);
-    command.stdin(first.stdin());
-    let agent = Agent::start(&mut command, first.address);
-    assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
-    first.shutdown();
-    await_that("a complaint", || agent.process.output().contains("can't accept connections at 127.0.0.1"));
-    for _ in 0..5 {
-        assert_eq!(check(second.address), "READY UP # primary timeline 3\n");
-        thread::sleep(MOMENT);
-    }
-    assert_eq!(agent.process.output().matches("can't accept").count(), 1, "{}", agent.process.output());
-}
-
-#[test]
-fn clients_cannot_take_all_descriptors_and_those_who_wait_cost_nothing() {
-    let patroni = FakePatroni::new(Behaviour::Hang);
-    let url = patroni.url();
-    let port = Port::bind();
-    let mut limited = port.command_of_few_descriptors(64, &["--patroni", &url, "--deadline", "5s"]);
-    let agent = Agent::start(&mut limited, port.address);
-    let clients: Vec<_> = (0..60).map(|_| connect(port.address)).collect();
-    await_that("a request", || patroni.in_flight() == 1);
-    await_that("as many accepted as can be", || port.backlog() < 60);
-    let before = agent.process.ticks();
-    thread::sleep(Duration::from_secs(1));
-    let used = agent.process.ticks() - before;
-    assert!(port.backlog() > 20, "the limit was not reached: {} wait", port.backlog());
-    assert!(used <= 20, "{used} of 100 ticks used while nothing could be done");
-    patroni.now(primary());
-    for client in clients {
-        assert_eq!(read_reply(client), "READY UP # primary timeline 3\n");
-    }
 }

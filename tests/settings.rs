@@ -1,5 +1,6 @@
-//! Settings: what they may be, and that a person who asks by hand is told what the service does. systemd is a script here
-//! that prints what `systemctl show` prints; tests/machines.rs has real ones.
+//! Settings: what they may be, and that a person who asks by hand is told what the service does.
+//! systemd is a script here that prints what `systemctl show` prints; tests/machines.rs has real
+//! ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,6 @@
-//! The model of a cluster (`tests/lab/src/model`), beside what real Patronis said in the same moments. The rule in it is
-//! `make simulate`, of which `make test` runs a minute: in a debug build it would take ten.
+//! The model of a cluster (`tests/lab/src/model`), beside what real Patronis said in the same
+//! moments. The rule in it is `make simulate`, of which `make test` runs a minute: in a debug build
+//! it would take ten.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ fn said(moment: &str) -> BTreeSet<Said> {
     recorded::answers("4.1.5", moment, "/primary").into_iter().map(read).collect()
 }
 
-/// What the model's answers in a story, whole ones and torn ones, wherever in the round of the loop the first fault comes.
+/// What the model's answers in a story, whole ones and torn ones, wherever in the round of the loop
+/// the first fault comes.
 fn modelled(moment: &Moment) -> BTreeSet<Said> {
     let Moment { settings, node, faults, from, to, .. } = *moment;
     let mut answers = BTreeSet::new();

@@ -1,6 +1,7 @@
-//! A long run on a booted Debian: clients check all the while that the service is restarted again and again and a Patroni
-//! changes its role at random. No check is lost, each reply was true just before it was asked for or since, and the
-//! program needs no more in the end than in the beginning.
+//! A long run on a booted Debian: clients check all the while that the service is restarted again
+//! and again and a Patroni changes its role at random. No check is lost, each reply was true just
+//! before it was asked for or since, and the program needs no more in the end than in the
+//! beginning.
 //!
 //! `make test` runs a short one, `make soak` the long one: `SOAK_CHECKS` and `SOAK_RESTARTS`.
 

@@ -1,5 +1,5 @@
-//! What the documents say stands in one place, from which the others are generated (`make man`), or it is compared here with
-//! what the program does.
+//! What the documents say stands in one place, from which the others are generated (`make man`), or
+//! it is compared here with what the program does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,7 +48,8 @@ fn setting(unit: &str, name: &str) -> Option<String> {
     line.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
-/// `READY UP` and `READY`, for each verdict and each choice of words; `refused` where plain words refuse it.
+/// `READY UP` and `READY`, for each verdict and each choice of words; `refused` where plain words
+/// refuse it.
 fn replies() -> BTreeSet<(String, String)> {
     let primary: Endpoint = "/primary".parse().unwrap();
     let standbys = [OnStandby::Maint, OnStandby::Drain, OnStandby::Down];
@@ -210,7 +211,8 @@ fn the_ports_of_the_documents_are_those_of_the_sockets() {
     }
 }
 
-/// A field of the journal and a metric of the manuals that nothing in the code is called by would be looked for in vain.
+/// A field of the journal and a metric of the manuals that nothing in the code is called by would
+/// be looked for in vain.
 #[test]
 fn the_names_of_metrics_and_fields_are_those_of_the_program() {
     let mut code = String::new();

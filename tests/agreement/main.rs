@@ -1,5 +1,5 @@
-//! On every endpoint, in every situation of a healthy cluster, the verdict is Patroni's own status, for a real Patroni of
-//! each series that is in use; older ones are in recorded.rs.
+//! On every endpoint, in every situation of a healthy cluster, the verdict is Patroni's own status,
+//! for a real Patroni of each series that is in use; older ones are in recorded.rs.
 
 mod matrix;
 

@@ -1,4 +1,5 @@
-//! The matrix of one cluster: fails where the verdict is neither Patroni's own status nor a documented veto.
+//! The matrix of one cluster: fails where the verdict is neither Patroni's own status nor a
+//! documented veto.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -163,7 +164,8 @@ impl Matrix<'_> {
             members.iter().all(|member| cluster.body(member).is_ok_and(|body| body["pause"] != true))
         });
 
-        // There is nothing at that address; a standby leader that waits for its source is one all the same.
+        // There is nothing at that address; a standby leader that waits for its source is one all
+        // the same.
         cluster.configure(&json!({"standby_cluster": {"host": "127.0.0.9", "port": port}}))?;
         let settled = |member: &Member| cluster.body(member).is_ok_and(|body| body["state"] == "running");
         await_that("a standby leader", || {
@@ -193,7 +195,8 @@ impl Matrix<'_> {
         // What Patroni says may change just between the two.
         let (status, reply) = loop {
             let (before, reply, after) = (status(), check(port), status());
-            // The first answer after a silence, such as that of a Patroni that was not up when the agent began, is not enough.
+            // The first answer after a silence, such as that of a Patroni that was not up when the
+            // agent began, is not enough.
             if before == after && !reply.contains("just back from a silence") {
                 break (before.ok_or("Patroni is gone")?, reply);
             }

@@ -139,7 +139,8 @@ fn explain_ends_in_time_however_slow_patroni_is() {
     let patroni = FakePatroni::new(primary());
     patroni.delay(std::time::Duration::from_secs(3));
     let (status, text) = explain(&patroni.url(), &[]);
-    // Three answers in ten seconds, a fourth request that was not answered in the last one, and no other.
+    // Three answers in ten seconds, a fourth request that was not answered in the last one, and no
+    // other.
     assert!(status == Some(1) && patroni.requests().len() <= 4 && patroni.most_in_flight() == 1, "{text}");
     assert!(
         text.split_whitespace().collect::<Vec<_>>().join(" ").contains("not asked: Patroni did not answer /"),

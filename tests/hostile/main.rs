@@ -1,6 +1,7 @@
-//! A hostile world. A Patroni that misbehaves in every way that could be thought of: each is a failure with a reason that
-//! names it, within the deadline, in one line that HAProxy can't misread. Clients that misbehave, by the thousand: others are
-//! answered all the same. And then the same process serves on, with nothing kept.
+//! A hostile world. A Patroni that misbehaves in every way that could be thought of: each is a
+//! failure with a reason that names it, within the deadline, in one line that HAProxy can't
+//! misread. Clients that misbehave, by the thousand: others are answered all the same. And then the
+//! same process serves on, with nothing kept.
 
 mod clients;
 mod patroni;

@@ -200,7 +200,8 @@ fn cases() -> Vec<(String, Behaviour, Vec<&'static str>)> {
     cases
 }
 
-/// What is wrong with a reply that should be a failure for one of these reasons, in a line that HAProxy reads as such.
+/// What is wrong with a reply that should be a failure for one of these reasons, in a line that
+/// HAProxy reads as such.
 fn complaint(name: &str, reply: &str, reasons: &[&str]) -> Option<String> {
     let is_line = reply.len() <= 128 && reply.ends_with('\n') && reply.matches('\n').count() == 1;
     let is_printable = reply.trim_end().bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -264,7 +265,8 @@ fn one_process_for_each_check_names_each() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "READY UP # primary timeline 3\n");
 }
 
-/// What else is good: HTTP and JSON allow it, and a Patroni of tomorrow or a proxy before it may send it.
+/// What else is good: HTTP and JSON allow it, and a Patroni of tomorrow or a proxy before it may
+/// send it.
 #[test]
 fn what_is_odd_and_good_is_taken() {
     let patroni = FakePatroni::new(primary());

@@ -27,7 +27,8 @@ fn one_process_for_each_check(machine: &Machine) {
     let patroni = patroni(machine, primary());
     accept_yes(machine);
     let before = entries(machine);
-    // More at once than MaxConnections= closes some unanswered; what trips the trigger limit would close the port.
+    // More at once than MaxConnections= closes some unanswered; what trips the trigger limit would
+    // close the port.
     let flood = |clients: usize, checks: usize| {
         let (answered, start) = (AtomicUsize::new(0), Instant::now());
         let client = || {

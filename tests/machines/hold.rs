@@ -61,7 +61,8 @@ fn a_hold_by_root_and_explain(machine: &Machine) {
     assert!(text.contains("[::]:5555  /primary     Accept=yes\n"), "{text}");
 }
 
-/// Files of what an environment file may have in it, at random, and the environment that a service gets from each.
+/// Files of what an environment file may have in it, at random, and the environment that a service
+/// gets from each.
 fn settings_are_read_as_systemd_reads_them(machine: &Machine) {
     const PIECES: [&[u8]; 22] = [
         b"A",

@@ -1,5 +1,5 @@
-//! What else goes wrong on a host: the journal stopped or full, the manager's socket gone. The answer at the switchover that
-//! falls into such a time is the one that counts.
+//! What else goes wrong on a host: the journal stopped or full, the manager's socket gone. The
+//! answer at the switchover that falls into such a time is the one that counts.
 
 use super::*;
 
@@ -10,7 +10,8 @@ on_each_release! {
     the_managers_socket_is_gone: with_agent,
 }
 
-/// The service says READY; then something happens, then a switchover, and back. Each check is answered.
+/// The service says READY; then something happens, then a switchover, and back. Each check is
+/// answered.
 fn switchover_after(machine: &Machine, what: impl FnOnce()) {
     set_patient(machine);
     let patroni = patroni(machine, primary());

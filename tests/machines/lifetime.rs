@@ -1,4 +1,5 @@
-//! The persistent service: changes in the journal, restarts, upgrades, kills, crashes, the watchdog.
+//! The persistent service: changes in the journal, restarts, upgrades, kills, crashes, the
+//! watchdog.
 
 use super::*;
 

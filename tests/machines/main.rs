@@ -1,11 +1,12 @@
-//! Whole Debian machines, booted with their own systemd, with the package installed: what the units promise. The Patroni
-//! in them is the fake Patroni, because here it is systemd that is tried; the demo runs in them with real ones.
+//! Whole Debian machines, booted with their own systemd, with the package installed: what the units
+//! promise. The Patroni in them is the fake Patroni, because here it is systemd that is tried; the
+//! demo runs in them with real ones.
 //!
 //! A machine has a network of its own, so everything is on the ports that it really has.
 
 // Before the modules, which use it.
-/// Each test on each release, the releases next to each other in the order in which tests are run: a machine of the one
-/// can be booted while the other is at work.
+/// Each test on each release, the releases next to each other in the order in which tests are run:
+/// a machine of the one can be booted while the other is at work.
 macro_rules! on_each_release {
     ($($test:ident: $boot:ident,)*) => {
         $(mod $test {

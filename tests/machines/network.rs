@@ -9,7 +9,8 @@ on_each_release! {
     a_key_that_only_root_can_read_reaches_the_service: with_agent,
 }
 
-/// What a name server knows: of each first label, how long it takes, and the address, if it has one.
+/// What a name server knows: of each first label, how long it takes, and the address, if it has
+/// one.
 type Names = Arc<Mutex<HashMap<&'static str, (Duration, Option<Ipv4Addr>)>>>;
 
 /// It says that there is nothing to questions for other than A records (RFC 1035, 4.1).

@@ -1,9 +1,10 @@
-//! A newcomer's first command, in a fresh tree of the release with nothing but make and git. The others, which take longer:
-//! `tests/newcomer RELEASE`.
+//! A newcomer's first command, in a fresh tree of the release with nothing but make and git. The
+//! others, which take longer: `tests/newcomer RELEASE`.
 
 use std::process::Command;
 
-/// As root and as a user with sudo: ends with a cargo and a rustc that can build us, and without clippy only in so many words.
+/// As root and as a user with sudo: ends with a cargo and a rustc that can build us, and without
+/// clippy only in so many words.
 fn the_toolchain_comes_from_the_release(release: &str) {
     if std::env::var("RELEASE").is_ok_and(|only| only != release) {
         return;

@@ -1,4 +1,5 @@
-//! The package: what its installation, upgrade, removal and purge do, and that the demo runs on the release.
+//! The package: what its installation, upgrade, removal and purge do, and that the demo runs on the
+//! release.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! The socket units: more of them, and what stands in their way. No port brings in another one, or takes another one with it.
+//! The socket units: more of them, and what stands in their way. No port brings in another one, or
+//! takes another one with it.
 
 use super::*;
 
@@ -38,7 +39,8 @@ fn a_second_view_joins_as_documented(machine: &Machine) {
     set(machine, "PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_ALSO=/health\n");
     let patroni = patroni(machine, primary());
     machine.inside(|| assert_eq!(check(PORT), READY));
-    // A running service takes them up, and nobody who asks on its port meanwhile goes without an answer.
+    // A running service takes them up, and nobody who asks on its port meanwhile goes without an
+    // answer.
     machine.sh(
         "systemctl enable patroni-check-replica.socket patroni-check-agent-send.socket patroni-check-metrics.socket",
     );

@@ -1,4 +1,5 @@
-//! TLS towards Patroni: a fake Patroni behind every kind of certificate, files of every kind, a slow handshake. And a real Patroni.
+//! TLS towards Patroni: a fake Patroni behind every kind of certificate, files of every kind, a
+//! slow handshake. And a real Patroni.
 
 mod real_patroni;
 

@@ -151,7 +151,8 @@ pub fn run(directory: &Path, arguments: &[OsString], _: &AtomicBool) -> Result<(
         println!("{what}: {}", text.trim_end());
     }
 
-    // Renewed on disk, in place, under a service that runs on: first the wrong ones, then the right ones.
+    // Renewed on disk, in place, under a service that runs on: first the wrong ones, then the right
+    // ones.
     let (renewed, address) = (directory.join("renewed"), format!("127.0.0.1:{}", any_port()));
     fs::create_dir(&renewed)?;
     let copy = |from: &str, to: &str| fs::copy(files.join(from), renewed.join(to)).expect("the file can be copied");

@@ -1,4 +1,5 @@
-//! patroni-check itself: the real binary, held as an administrator's machine would hold it, and a client like HAProxy.
+//! patroni-check itself: the real binary, held as an administrator's machine would hold it, and a
+//! client like HAProxy.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, Process, await_that};
 
-/// The binary under test, which cargo builds for the package's tests and puts one directory above them.
+/// The binary under test, which cargo builds for the package's tests and puts one directory above
+/// them.
 pub fn binary_path() -> PathBuf {
     let test = std::env::current_exe().expect("a program");
     test.ancestors().nth(2).expect("a directory of the profile's").join("patroni-check")
@@ -98,8 +100,8 @@ pub fn check_after_sending(address: SocketAddr, bytes: &[u8]) -> String {
     read_reply(stream)
 }
 
-/// How many connections wait at a listening IPv4 address to be accepted, if somebody listens there: the receive queue of
-/// its line in /proc/net/tcp (proc(5)).
+/// How many connections wait at a listening IPv4 address to be accepted, if somebody listens there:
+/// the receive queue of its line in /proc/net/tcp (proc(5)).
 fn backlog(address: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(v4) = address else { return None };
     let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());

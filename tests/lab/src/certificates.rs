@@ -1,4 +1,5 @@
-//! Certificates made on the spot, complete enough for the strictest reader (Python 3.13's VERIFY_X509_STRICT).
+//! Certificates made on the spot, complete enough for the strictest reader (Python 3.13's
+//! VERIFY_X509_STRICT).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// One of X.509 version 1 for localhost, in its time for a hundred years, which rcgen can't make: `openssl x509 -req` does.
+/// One of X.509 version 1 for localhost, in its time for a hundred years, which rcgen can't make:
+/// `openssl x509 -req` does.
 pub const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
 MIIBJDCBywIUPDedH8WFgdzcuqeTW7weE5UaaekwCgYIKoZIzj0EAwIwFDESMBAG
 A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNTA1MDQ0OFoYDzIxMjYxMTAxMDUwNDQ4
@@ -36,7 +38,8 @@ impl Issued {
     }
 }
 
-/// What a certificate has unless told otherwise: the common name `name` and these names and addresses.
+/// What a certificate has unless told otherwise: the common name `name` and these names and
+/// addresses.
 fn params(name: &str, names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("good names");

@@ -48,7 +48,8 @@ impl Worker {
         (worker, thread)
     }
 
-    /// Begins to write to a node itself, over its socket file. One in recovery refuses until it is promoted.
+    /// Begins to write to a node itself, over its socket file. One in recovery refuses until it is
+    /// promoted.
     pub fn start_on(sampling: Sampling, home: &Path, port: u16) -> (Self, JoinHandle<()>) {
         let mut config = postgres::Config::new();
         config.host_path(home).port(port).user("postgres").dbname("postgres");

@@ -16,13 +16,15 @@ pub enum Behaviour {
     Send(Vec<u8>),
     /// To each request the next of these, and the last of them to all that follow.
     InTurn(Vec<Vec<u8>>),
-    /// To a request for one of these paths the bytes beside it, to any other nothing, until the behaviour changes.
+    /// To a request for one of these paths the bytes beside it, to any other nothing, until the
+    /// behaviour changes.
     Only(Vec<(&'static str, Vec<u8>)>),
     /// Nothing, until the behaviour changes.
     Hang,
     /// Close at once.
     Close,
-    /// One step after the other, then close. A change of behaviour ends it, as a restart of Patroni would.
+    /// One step after the other, then close. A change of behaviour ends it, as a restart of Patroni
+    /// would.
     Script(Vec<Step>),
 }
 

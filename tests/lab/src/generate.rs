@@ -1,5 +1,6 @@
-//! What follows from the command line, so that each text stands once, where clap has it: the shells' completions, the settings
-//! file, and of the manual pages (man/*.md) what stands there as `{{MARKS}}`.
+//! What follows from the command line, so that each text stands once, where clap has it: the
+//! shells' completions, the settings file, and of the manual pages (man/*.md) what stands there as
+//! `{{MARKS}}`.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -26,7 +27,8 @@ const SETTINGS: &str = "\
 #     systemctl restart patroni-check.service
 ";
 
-/// Writes to three directories: the shells' completions, the settings file `default`, and the sources of the manual pages.
+/// Writes to three directories: the shells' completions, the settings file `default`, and the
+/// sources of the manual pages.
 pub fn write(completions: &Path, settings: &Path, pages: &Path) -> Result<(), Box<dyn Error>> {
     for directory in [completions, settings, pages] {
         fs::create_dir_all(directory)?;
@@ -174,7 +176,8 @@ fn exit_statuses(text: &str, indent: &str) -> String {
     list
 }
 
-/// The endpoints by what a node must be to take their traffic, each with the version of Patroni that it needs.
+/// The endpoints by what a node must be to take their traffic, each with the version of Patroni
+/// that it needs.
 fn endpoints() -> String {
     let kinds = [
         (Kind::Primary, "The primary that holds the leader lock"),

@@ -22,8 +22,8 @@ pub struct Haproxy {
 pub type Row = HashMap<String, String>;
 
 impl Haproxy {
-    /// Starts HAProxy with these sections beside a `global` with a stats socket. `command` is `haproxy`, perhaps as
-    /// somebody else.
+    /// Starts HAProxy with these sections beside a `global` with a stats socket. `command` is
+    /// `haproxy`, perhaps as somebody else.
     pub fn start(mut command: Command, directory: &Path, sections: &str) -> Result<Self, Box<dyn Error>> {
         let socket = directory.join("haproxy.sock");
         let configuration = directory.join("haproxy.cfg");
@@ -87,7 +87,8 @@ pub const DEFAULTS: &str = "defaults
     timeout check 5s
 ";
 
-/// The HAProxy configurations in the documents: the article's in the guide, and the recommended one in the README.
+/// The HAProxy configurations in the documents: the article's in the guide, and the recommended one
+/// in the README.
 pub fn readme() -> Vec<String> {
     let document = |name| fs::read_to_string(crate::repository().join(name)).expect("a document");
     let readme = document("docs/guide.md") + &document("README.md");

@@ -1,5 +1,5 @@
-//! Hosts for the members of a cluster: addresses of the loopback, or networks of their own on a bridge, with a cable that
-//! can be pulled.
+//! Hosts for the members of a cluster: addresses of the loopback, or networks of their own on a
+//! bridge, with a cable that can be pulled.
 
 use std::fs::File;
 use std::io;
@@ -30,8 +30,8 @@ impl Host {
         (1..=count).map(|n| Host { ip: Ipv4Addr::new(127, 0, 0, n).into(), number: n, network: None }).collect()
     }
 
-    /// 10.0.0.1, .2 and so on, each in a network of its own. Only in a network that is the lab's own
-    /// (`process_guard::keep_apart`), with which all of it vanishes.
+    /// 10.0.0.1, .2 and so on, each in a network of its own. Only in a network that is the lab's
+    /// own (`process_guard::keep_apart`), with which all of it vanishes.
     pub fn on_bridge(count: u8, directory: &Path) -> io::Result<Vec<Host>> {
         ip("link set lo up")?;
         ip("link add bridge type bridge")?;

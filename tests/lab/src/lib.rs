@@ -1,5 +1,6 @@
-//! The lab: real HAProxy, real Patroni, real sockets, and a fake Patroni for what a real one can't be made to do.
-//! README.md says what is where. Everything here ends with the value that stands for it.
+//! The lab: real HAProxy, real Patroni, real sockets, and a fake Patroni for what a real one can't
+//! be made to do. README.md says what is where. Everything here ends with the value that stands for
+//! it.
 
 pub mod agent;
 pub mod certificates;
@@ -62,15 +63,17 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// A port that is free on all of these addresses: the wanted one or, where that is taken, one of the next thousands.
+/// A port that is free on all of these addresses: the wanted one or, where that is taken, one of
+/// the next thousands.
 pub fn free_port(addresses: &[IpAddr], wanted: u16) -> u16 {
     let is_free = |port: u16| addresses.iter().all(|address| TcpListener::bind((*address, port)).is_ok());
     let mut candidates = (wanted..u16::MAX).step_by(1000);
     candidates.find(|port| is_free(*port)).expect("one of so many ports is free")
 }
 
-/// A port that nothing uses, each time another one. None of those that the kernel gives to outgoing connections
-/// (ip(7), `ip_local_port_range`): one of these could be taken again before our program has it.
+/// A port that nothing uses, each time another one. None of those that the kernel gives to outgoing
+/// connections (ip(7), `ip_local_port_range`): one of these could be taken again before our program
+/// has it.
 pub fn any_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let start = 10_000 + u16::try_from(std::process::id() % 100).expect("less than a hundred") * 200;

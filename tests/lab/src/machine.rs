@@ -1,4 +1,5 @@
-//! A whole Debian machine, booted with systemd as PID 1 by `tests/nspawn`, with the package installed.
+//! A whole Debian machine, booted with systemd as PID 1 by `tests/nspawn`, with the package
+//! installed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +20,8 @@ pub struct Packages {
 }
 
 impl Machine {
-    /// Boots a machine of a release, with nothing of ours in it; none where `RELEASE` names another one, or none can be booted.
+    /// Boots a machine of a release, with nothing of ours in it; none where `RELEASE` names another
+    /// one, or none can be booted.
     pub fn boot(release: &'static str) -> Option<Self> {
         static MACHINES: [(&str, Mutex<()>); 2] = [("bookworm", Mutex::new(())), ("trixie", Mutex::new(()))];
         if std::env::var("RELEASE").is_ok_and(|only| only != release) {
@@ -37,7 +39,8 @@ impl Machine {
         Some(Machine { release, leader, _alone: alone })
     }
 
-    /// The same with the package installed, its socket enabled and started, unless `RELEASE` names another one.
+    /// The same with the package installed, its socket enabled and started, unless `RELEASE` names
+    /// another one.
     pub fn with_agent(release: &'static str) -> Option<Self> {
         // What the package is made of.
         if !crate::requires(&["root", "make", "target/release/patroni-check", "target/tools/bin/cargo-deb"]) {

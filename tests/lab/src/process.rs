@@ -17,8 +17,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program whose output goes to a log file, and whose input is the command's affair. It gets a process group
-    /// of its own, so that a Ctrl-C in the terminal is for us alone.
+    /// Starts a program whose output goes to a log file, and whose input is the command's affair.
+    /// It gets a process group of its own, so that a Ctrl-C in the terminal is for us alone.
     pub fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         let command = command.process_group(0).stdout(output.try_clone()?).stderr(output);
@@ -46,7 +46,8 @@ impl Process {
         await_some("the process's end", || self.try_wait())
     }
 
-    /// The processor time it has used, in hundredths of a second (proc(5), `/proc/pid/stat`, utime and stime).
+    /// The processor time it has used, in hundredths of a second (proc(5), `/proc/pid/stat`, utime
+    /// and stime).
     pub fn ticks(&self) -> u64 {
         ticks(self.id()).expect("it runs")
     }
@@ -71,7 +72,8 @@ pub fn ticks(id: u32) -> Option<u64> {
     Some(fields.get(11..13)?.iter().map(|ticks| ticks.parse::<u64>().unwrap_or_default()).sum())
 }
 
-/// What the kernel says of a process in `/proc/pid/status`, such as `Threads` or, in kilobytes, `VmRSS`.
+/// What the kernel says of a process in `/proc/pid/status`, such as `Threads` or, in kilobytes,
+/// `VmRSS`.
 pub fn status(id: u32, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     status_field(&status, name)

@@ -19,11 +19,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 /// In the environment of the process that does the work: its directory.
 const DIRECTORY: &str = "LAB_GUARDED_DIRECTORY";
 
-/// In the environment of a test binary that is the guard, or does the work: the work's arguments, between `SEPARATOR`s.
+/// In the environment of a test binary that is the guard, or does the work: the work's arguments,
+/// between `SEPARATOR`s.
 const ARGUMENTS: &str = "LAB_GUARDED_ARGUMENTS";
 const SEPARATOR: u8 = 0x1f;
 
-/// How a guard that is a test binary ends when all went well: a test binary that found no such test ends with 0.
+/// How a guard that is a test binary ends when all went well: a test binary that found no such test
+/// ends with 0.
 const DONE: i32 = 42;
 
 /// The work: a directory, the program's arguments, and whether to stop.
@@ -37,15 +39,15 @@ pub enum Network {
     Own,
 }
 
-/// Runs the work in a process of its own, with the program's arguments, in a directory that is gone afterwards. It ends
-/// soon after `stop` is set: by Ctrl-C, a closed terminal, SIGTERM.
+/// Runs the work in a process of its own, with the program's arguments, in a directory that is gone
+/// afterwards. It ends soon after `stop` is set: by Ctrl-C, a closed terminal, SIGTERM.
 pub fn run(network: Network, work: Work) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if run_with(network, &arguments, work) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The same for a test, whose name is needed: the guard is the test binary once more, with this test alone. Gives what was
-/// printed. `arguments` is called here and not there.
+/// The same for a test, whose name is needed: the guard is the test binary once more, with this
+/// test alone. Gives what was printed. `arguments` is called here and not there.
 ///
 /// # Panics
 /// When the work fails, with what it said.
@@ -103,7 +105,8 @@ fn guard(network: Network, stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
             None => thread::sleep(Duration::from_millis(20)),
         }
         if stop.swap(false, Ordering::Relaxed) {
-            // Where the signal was for the whole terminal it has this one already; that makes no difference.
+            // Where the signal was for the whole terminal it has this one already; that makes no
+            // difference.
             kill_process(id, Signal::TERM)?;
             told = told.or(Some(Instant::now()));
         }
@@ -121,8 +124,8 @@ fn guard(network: Network, stop: &AtomicBool) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Ends all that is still there of what we started, and returns when it is gone. A postmaster is asked first: it removes
-/// its shared memory then.
+/// Ends all that is still there of what we started, and returns when it is gone. A postmaster is
+/// asked first: it removes its shared memory then.
 fn end_all() {
     let asked = Instant::now();
     loop {

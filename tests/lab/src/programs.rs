@@ -19,8 +19,8 @@ impl Unprivileged {
         Unprivileged { is_root: rustix::process::geteuid().is_root() }
     }
 
-    /// A command that gets a signal when we are gone, however that happened. It starts in `/`, as the user may not be able
-    /// to enter our directory.
+    /// A command that gets a signal when we are gone, however that happened. It starts in `/`, as
+    /// the user may not be able to enter our directory.
     pub fn command(self, program: &Path, last_signal: &str) -> Command {
         self.setpriv(Command::new("setpriv"), program, last_signal)
     }
@@ -52,8 +52,8 @@ impl Unprivileged {
     }
 }
 
-/// Patroni as a program: the one that is given or, of a directory of Python modules (tests/install-patroni), a copy that
-/// PostgreSQL's user can read.
+/// Patroni as a program: the one that is given or, of a directory of Python modules
+/// (tests/install-patroni), a copy that PostgreSQL's user can read.
 pub fn patroni_program(directory: &Path, given: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if !given.is_dir() {
         return Ok(given.to_owned());
@@ -68,8 +68,9 @@ pub fn patroni_program(directory: &Path, given: &Path) -> Result<PathBuf, Box<dy
     Ok(program)
 }
 
-/// Writes a script that can be run. By a process of its own: while ours has the file open for writing, so has each child
-/// that another thread forks just then, and the kernel runs no such file ("Text file busy").
+/// Writes a script that can be run. By a process of its own: while ours has the file open for
+/// writing, so has each child that another thread forks just then, and the kernel runs no such file
+/// ("Text file busy").
 ///
 /// # Panics
 /// When it can't be written.

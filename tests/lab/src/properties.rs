@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::replay::replay;
 
-/// A text that is taken for an endpoint is one that can be sent and read again, and asks for nothing else.
+/// A text that is taken for an endpoint is one that can be sent and read again, and asks for
+/// nothing else.
 pub fn endpoint(text: &str) {
     let Ok(endpoint) = text.parse::<Endpoint>() else { return };
     let sent = endpoint.to_string();
@@ -25,7 +26,8 @@ pub fn endpoint(text: &str) {
 const ENDPOINTS: [&str; 8] =
     ["/primary", "/leader", "/standby-leader", "/replica?lag=1MB", "/read-only", "/sync", "/health", "/readiness"];
 
-/// Whatever bytes Patroni answers, HAProxy reads one bounded line, and READY only for a node that may have the traffic.
+/// Whatever bytes Patroni answers, HAProxy reads one bounded line, and READY only for a node that
+/// may have the traffic.
 pub fn reply(which: u8, bytes: &[u8]) {
     let name = ENDPOINTS[usize::from(which) % ENDPOINTS.len()];
     let endpoint: Endpoint = name.parse().expect("a known endpoint");
@@ -50,13 +52,15 @@ pub fn reply(which: u8, bytes: &[u8]) {
     }
 }
 
-/// Read anew and otherwise than the program does it: a status 200, and in the plain body the state and a role that fits.
+/// Read anew and otherwise than the program does it: a status 200, and in the plain body the state
+/// and a role that fits.
 fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let is_200 = text.split('\n').any(|line| line.starts_with("HTTP/1.") && line[8..].starts_with(" 200"));
     let Some(end) = bytes.windows(3).position(|w| w.ends_with(b"\n\n") || w == b"\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-    // Where the body is not just the rest only the status can be told from here, and the words must be in it somewhere.
+    // Where the body is not just the rest only the status can be told from here, and the words must
+    // be in it somewhere.
     if head.contains("content-length") || head.contains("transfer-encoding") || head.contains(" 10") {
         return is_200;
     }
@@ -74,8 +78,8 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     is_200 && body["state"] == "running" && fits
 }
 
-/// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one line; what a check sends
-/// by agent-send is an endpoint by the same rules, or a failure.
+/// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one
+/// line; what a check sends by agent-send is an endpoint by the same rules, or a failure.
 pub fn name(name: &str) {
     use patroni_check::config::ListenerRole;
     let config = patroni_check::cli::CommandLine::parse(&[]).expect("the defaults").config;

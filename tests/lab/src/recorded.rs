@@ -1,5 +1,5 @@
-//! What real Patronis said: the files in tests/recorded. A section begins with `=== NODE ENDPOINT`; the answer follows byte
-//! for byte, and one line end.
+//! What real Patronis said: the files in tests/recorded. A section begins with `=== NODE ENDPOINT`;
+//! the answer follows byte for byte, and one line end.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! What a test needs that not every machine has. Where it is missing the test says so and is skipped; where everything is
-//! demanded, as by `make test`, it fails.
+//! What a test needs that not every machine has. Where it is missing the test says so and is
+//! skipped; where everything is demanded, as by `make test`, it fails.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::time::SystemTime;
 /// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing.
 const DEMANDED: &str = "PATRONI_CHECK_TESTS";
 
-/// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a program, a file of the
-/// repository (with a `/` in it; a release build only if it is newer than `src`), `postgresql` for its server, `root`, or
-/// as in `10000 descriptors`.
+/// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a
+/// program, a file of the repository (with a `/` in it; a release build only if it is newer than
+/// `src`), `postgresql` for its server, `root`, or as in `10000 descriptors`.
 ///
 /// # Panics
 /// Where it can't and is demanded.
@@ -66,7 +66,8 @@ fn is_there(need: &str) -> bool {
     }
 }
 
-/// Whether a program was built after the last change of what it is made of. An older one would be tested in its place.
+/// Whether a program was built after the last change of what it is made of. An older one would be
+/// tested in its place.
 fn is_built(program: &Path, sources: &Path) -> bool {
     let built = program.metadata().and_then(|metadata| metadata.modified());
     built.is_ok_and(|built| last_change(sources).is_none_or(|changed| changed <= built))

@@ -1,4 +1,5 @@
-//! A cluster to measure on: a copy of patroni-check that PostgreSQL's user may run, an agent beside each member, an HAProxy.
+//! A cluster to measure on: a copy of patroni-check that PostgreSQL's user may run, an agent beside
+//! each member, an HAProxy.
 
 use std::error::Error;
 use std::fs;
@@ -21,8 +22,8 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Starts three members on these hosts, and does not wait for them. `patroni` is Debian's program, or a directory of
-    /// tests/install-patroni's.
+    /// Starts three members on these hosts, and does not wait for them. `patroni` is Debian's
+    /// program, or a directory of tests/install-patroni's.
     pub fn start(directory: &Path, binary: &Path, patroni: &Path, hosts: Vec<Host>) -> Result<Self, Box<dyn Error>> {
         let user = Unprivileged::choose();
         let cluster = Cluster::start(directory, user, &patroni_program(directory, patroni)?, hosts)?;
@@ -31,8 +32,8 @@ impl Testbed {
         Ok(Testbed { directory: directory.to_owned(), user, cluster, program })
     }
 
-    /// Starts three on hosts with networks of their own, where we may have such, and waits for them. There is a table
-    /// `writes` to write to.
+    /// Starts three on hosts with networks of their own, where we may have such, and waits for
+    /// them. There is a table `writes` to write to.
     pub fn start_apart(directory: &Path, binary: &Path, patroni: &Path) -> Result<Self, Box<dyn Error>> {
         let is_root = rustix::process::geteuid().is_root();
         let hosts = if is_root { Host::on_bridge(3, directory)? } else { Host::on_loopback(3) };
@@ -59,7 +60,8 @@ impl Testbed {
         free_port(&ips, wanted)
     }
 
-    /// A patroni-check beside a member, as systemd would start it: with these ports under these names.
+    /// A patroni-check beside a member, as systemd would start it: with these ports under these
+    /// names.
     pub fn agent(&self, member: &Member, ports: &[(u16, &str)], options: &[&str]) -> io::Result<Process> {
         let mut command = self.user.command_on(&member.host, Path::new("systemd-socket-activate"), "KILL");
         for (port, _) in ports {

@@ -26,8 +26,8 @@ struct Count {
 }
 
 impl TlsProxy {
-    /// With these certificates and this key, which need not fit. It
-    /// waits so long before each handshake, as a busy Patroni does, and does not notice that the client has gone.
+    /// With these certificates and this key, which need not fit. It waits so long before each
+    /// handshake, as a busy Patroni does, and does not notice that the client has gone.
     pub fn new(
         patroni: SocketAddr,
         chain: &str,
@@ -80,7 +80,8 @@ impl TlsProxy {
     }
 }
 
-/// One request and its answer. `done` is called before the client can know that the answer is whole.
+/// One request and its answer. `done` is called before the client can know that the answer is
+/// whole.
 fn pass_on(stream: TcpStream, config: Arc<ServerConfig>, patroni: SocketAddr, done: impl FnOnce()) -> Option<()> {
     let mut client = StreamOwned::new(ServerConnection::new(config).ok()?, stream);
     let mut patroni = TcpStream::connect(patroni).ok()?;

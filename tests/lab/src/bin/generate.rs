@@ -1,4 +1,5 @@
-//! Writes what follows from the command line, for `make man`: `generate COMPLETIONS SETTINGS PAGES`, three directories.
+//! Writes what follows from the command line, for `make man`: `generate COMPLETIONS SETTINGS
+//! PAGES`, three directories.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
-//! Records what a real Patroni says, for tests/recorded: `record PATRONI_PROGRAM > tests/recorded/VERSION.http`. A section
-//! begins with `=== NODE PATH`; the answer follows byte for byte. `record PATRONI_PROGRAM lock` records the moments of the
-//! leader lock alone. How long each answer lasted goes to standard error.
+//! Records what a real Patroni says, for tests/recorded: `record PATRONI_PROGRAM >
+//! tests/recorded/VERSION.http`. A section begins with `=== NODE PATH`; the answer follows byte for
+//! byte. `record PATRONI_PROGRAM lock` records the moments of the leader lock alone. How long each
+//! answer lasted goes to standard error.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -74,7 +75,8 @@ fn record_endpoints(cluster: &Cluster) -> Outcome {
         print(&format!("replica {path}"), &get(address(cluster, replica), path)?)?;
     }
 
-    // What only lasts for a moment: each new combination of status, state and role is recorded once.
+    // What only lasts for a moment: each new combination of status, state and role is recorded
+    // once.
     thread::scope(|scope| {
         let watch = |name, member| scope.spawn(move || watch(cluster, name, member).map_err(|e| e.to_string()));
         let watches = [watch("switchover-old", primary), watch("switchover-new", replica)];
@@ -113,11 +115,13 @@ fn watch(cluster: &Cluster, name: &str, member: &Member) -> Outcome {
 /// Longer than the leader key's lease (ttl, 20 s).
 const LONGER_THAN_TTL: Duration = Duration::from_secs(26);
 
-/// Long enough for Patroni to go round its loop twice, and to notice that the store is away or back.
+/// Long enough for Patroni to go round its loop twice, and to notice that the store is away or
+/// back.
 const A_WHILE: Duration = Duration::from_secs(8);
 
-/// The moments in which nobody holds the leader key, or another than the node that is asked. The store is away in two
-/// ways: a frozen etcd has lost the leader key when it goes on, one that starts again has it for another ttl.
+/// The moments in which nobody holds the leader key, or another than the node that is asked. The
+/// store is away in two ways: a frozen etcd has lost the leader key when it goes on, one that
+/// starts again has it for another ttl.
 fn record_lock(cluster: &mut Cluster) -> Outcome {
     let freeze = |cluster: &mut Cluster| {
         cluster.signal_etcd(Signal::STOP);

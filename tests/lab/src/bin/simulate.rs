@@ -1,5 +1,6 @@
-//! `make simulate`: the rule in a model of a cluster, under every combination of up to three faults on a grid of times, then
-//! under random ones until the time is over. First the rule is broken on purpose, which must be found. `simulate SECONDS [SEED]`; `simulate tell SEED` tells one story.
+//! `make simulate`: the rule in a model of a cluster, under every combination of up to three faults
+//! on a grid of times, then under random ones until the time is over. First the rule is broken on
+//! purpose, which must be found. `simulate SECONDS [SEED]`; `simulate tell SEED` tells one story.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -73,7 +73,8 @@ impl Member {
         config.host_path(&self.home).port(port).user("postgres").dbname("postgres").connect(postgres::NoTls)
     }
 
-    /// Sends a signal to the backends of Postgres that a condition on pg_stat_activity names; says to which.
+    /// Sends a signal to the backends of Postgres that a condition on pg_stat_activity names; says
+    /// to which.
     pub fn signal_backends(&self, port: u16, which: &str, signal: Signal) -> Result<Vec<Pid>, Box<dyn Error>> {
         let rows = self.connect(port)?.query(&format!("SELECT pid FROM pg_stat_activity WHERE {which}"), &[])?;
         let pids: Vec<Pid> = rows.iter().filter_map(|row| Pid::from_raw(row.get(0))).collect();
@@ -104,7 +105,8 @@ impl Says {
 /// The text of a member's configuration.
 pub fn configuration(member: &Member, api: SocketAddr, postgres: SocketAddr, etcd: SocketAddr, bin: &Path) -> String {
     let (name, home, bin) = (&member.name, member.home.display(), bin.display());
-    // As quick as Patroni lets it be (ttl ≥ 20, retry_timeout ≥ 3), and the data need not survive a power cut.
+    // As quick as Patroni lets it be (ttl ≥ 20, retry_timeout ≥ 3), and the data need not survive a
+    // power cut.
     format!(
         "scope: demo
 name: {name}

@@ -1,4 +1,5 @@
-//! A real Patroni cluster on this machine: etcd and a member for each host, with its PostgreSQL, and what can befall them.
+//! A real Patroni cluster on this machine: etcd and a member for each host, with its PostgreSQL,
+//! and what can befall them.
 
 mod member;
 
@@ -32,8 +33,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts etcd and a member on each host, and does not wait for them. `patroni` is the program: Debian's, or another
-    /// version.
+    /// Starts etcd and a member on each host, and does not wait for them. `patroni` is the program:
+    /// Debian's, or another version.
     pub fn start(
         directory: &Path,
         user: Unprivileged,
@@ -76,7 +77,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a member's Patroni; also again. Only from a thread that stays, as it ends with it (PR_SET_PDEATHSIG(2const)).
+    /// Starts a member's Patroni; also again. Only from a thread that stays, as it ends with it
+    /// (PR_SET_PDEATHSIG(2const)).
     pub fn start_patroni(&mut self, member: usize) -> Result<(), Box<dyn Error>> {
         let member = &mut self.members[member];
         let mut command = self.user.command_on(&member.host, &self.patroni, "TERM");
@@ -89,8 +91,8 @@ impl Cluster {
         self.etcd.wait();
     }
 
-    /// Stops etcd in mid-word, and lets it go on. What was leased for a shorter time is gone then, whereas an etcd that
-    /// starts again gives each lease its whole time anew.
+    /// Stops etcd in mid-word, and lets it go on. What was leased for a shorter time is gone then,
+    /// whereas an etcd that starts again gives each lease its whole time anew.
     pub fn signal_etcd(&self, signal: Signal) {
         self.etcd.signal(signal);
     }
@@ -102,7 +104,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes the leader key away, as if its lease had been lost (etcd's JSON gateway, `/v3/kv/deleterange`).
+    /// Takes the leader key away, as if its lease had been lost (etcd's JSON gateway,
+    /// `/v3/kv/deleterange`).
     pub fn delete_leader_key(&self) -> Result<(), Box<dyn Error>> {
         // The gateway wants the key, /service/demo/leader, in base64.
         let key = r#"{"key": "L3NlcnZpY2UvZGVtby9sZWFkZXI="}"#;
@@ -173,7 +176,8 @@ impl Cluster {
         self.members.iter().position(|member| member.name == primary.name)
     }
 
-    /// Waits until there is one primary to which all others stream. A member that can't follow any more is made anew.
+    /// Waits until there is one primary to which all others stream. A member that can't follow any
+    /// more is made anew.
     ///
     /// # Panics
     /// When that does not come about.

@@ -1,5 +1,5 @@
-//! HAProxy's backends in `make faults`: Patroni's own templates, and what this project writes, word by word but for the
-//! addresses.
+//! HAProxy's backends in `make faults`: Patroni's own templates, and what this project writes, word
+//! by word but for the addresses.
 
 use std::error::Error;
 use std::process::Output;

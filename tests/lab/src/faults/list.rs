@@ -17,7 +17,8 @@ pub struct Fault {
     pub name: &'static str,
     pub title: &'static str,
     pub traffic: Traffic,
-    /// Whether a replica is promoted behind Patroni's back. The leader is not the one on the newest timeline then.
+    /// Whether a replica is promoted behind Patroni's back. The leader is not the one on the newest
+    /// timeline then.
     pub by_hand: bool,
     /// What patroni-check must keep to.
     pub goals: Goals,
@@ -29,9 +30,11 @@ pub struct Fault {
 pub struct Goals {
     /// None for reads, which every replica takes.
     pub two_ready_ms: Option<u64>,
-    /// None where it can't be helped: Patroni itself learns it late, or nobody on the host can say anything.
+    /// None where it can't be helped: Patroni itself learns it late, or nobody on the host can say
+    /// anything.
     pub ready_though_not_fit_ms: Option<u64>,
-    /// Whether the primary is one that goes on. If it stays the primary, it is always READY and none of its sessions is cut.
+    /// Whether the primary is one that goes on. If it stays the primary, it is always READY and
+    /// none of its sessions is cut.
     pub primary_goes_on: bool,
 }
 
@@ -54,7 +57,8 @@ const fn fault(
 /// Longer than the leader key's lease (ttl, 20 s).
 const LONGER_THAN_TTL: Duration = Duration::from_secs(30);
 
-/// Long enough for each Patroni to read a change of the configuration, and to notice that the store is away or back.
+/// Long enough for each Patroni to read a change of the configuration, and to notice that the store
+/// is away or back.
 const A_WHILE: Duration = Duration::from_secs(8);
 
 pub const FAULTS: [Fault; 19] = [
@@ -196,7 +200,8 @@ pub const FAULTS: [Fault; 19] = [
         title: "paused, a replica promoted by hand, then etcd frozen for 30 s",
         traffic: Traffic::Writes,
         by_hand: true,
-        // Which of the two takes the key afterwards is chance, and an interval passes until both agents have heard.
+        // Which of the two takes the key afterwards is chance, and an interval passes until both
+        // agents have heard.
         goals: Goals { two_ready_ms: Some(100), ..GOES_ON },
         happens: |lab, primary| {
             lab.testbed.cluster.configure(&json!({"pause": true}))?;
@@ -213,8 +218,9 @@ pub const FAULTS: [Fault; 19] = [
         title: "the primary's host frozen for 35 s: Patroni, Postgres and the agent",
         traffic: Traffic::Writes,
         by_hand: false,
-        // READY was its last word, until the health check beside the agent has failed. And Patroni 3.0.2, back again, puts
-        // its name into the leader key without a look at who is there (etcd3.py, _update_leader): the key moves.
+        // READY was its last word, until the health check beside the agent has failed. And Patroni
+        // 3.0.2, back again, puts its name into the leader key without a look at who is there
+        // (etcd3.py, _update_leader): the key moves.
         goals: Goals { two_ready_ms: Some(100), ready_though_not_fit_ms: None, ..FAILOVER },
         happens: |lab, primary| {
             let frozen = lab.processes_on(primary)?;

@@ -1,7 +1,7 @@
-//! `make faults`: a real Patroni cluster behind a real HAProxy, one fault after the other, and for each rule how long it
-//! said READY to a node that could not take the traffic. `faults BINARY DIRECTORY PATRONI [FAULT…]`; the table goes to the
-//! directory as Markdown and JSON, with a plot of the switchover. PATRONI is a program, or a directory of
-//! tests/install-patroni's.
+//! `make faults`: a real Patroni cluster behind a real HAProxy, one fault after the other, and for
+//! each rule how long it said READY to a node that could not take the traffic. `faults BINARY
+//! DIRECTORY PATRONI [FAULT…]`; the table goes to the directory as Markdown and JSON, with a plot
+//! of the switchover. PATRONI is a program, or a directory of tests/install-patroni's.
 
 mod backends;
 mod list;
@@ -121,7 +121,8 @@ impl Lab {
         Ok(self.testbed.agent(&self.testbed.cluster.members[member], &ports, &[])?)
     }
 
-    /// Kills the patroni-check beside a member and starts it anew: it remembers nothing, as after a boot.
+    /// Kills the patroni-check beside a member and starts it anew: it remembers nothing, as after a
+    /// boot.
     fn start_agent(&mut self, member: usize) -> Outcome {
         self.agents[member].signal(Signal::KILL);
         self.agents[member].wait();
@@ -244,7 +245,8 @@ impl Lab {
         Ok(result)
     }
 
-    /// Waits until the cluster is whole and each backend has those UP that it is for, and nobody else.
+    /// Waits until the cluster is whole and each backend has those UP that it is for, and nobody
+    /// else.
     fn settle(&self) {
         self.testbed.cluster.heal();
         await_that("the primary alone UP in each backend, and the replicas in those for reads", || {

@@ -1,5 +1,6 @@
-//! What is recorded of a fault: who could take the traffic, who said READY by which rule, and when clients' work went through.
-//! Each is looked at every 20 ms or so, which is how exact the times are: what lasts for 40 ms may be nothing.
+//! What is recorded of a fault: who could take the traffic, who said READY by which rule, and when
+//! clients' work went through. Each is looked at every 20 ms or so, which is how exact the times
+//! are: what lasts for 40 ms may be nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,9 +42,11 @@ impl Traffic {
 /// What was seen of one node.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Whether it could take the traffic; of a node that took a write, the timeline that it wrote on.
+    /// Whether it could take the traffic; of a node that took a write, the timeline that it wrote
+    /// on.
     pub fit: Track,
-    /// READY by the rules: the role alone, the status alone, and what patroni-check said over its socket.
+    /// READY by the rules: the role alone, the status alone, and what patroni-check said over its
+    /// socket.
     pub ready: [Track; 3],
     /// Patroni's answer by the whole rule: 200, running, and the role.
     pub settled: Track,

@@ -16,7 +16,8 @@ const BEGIN: Duration = Duration::from_secs(1);
 /// What was seen of a node.
 #[derive(Debug, Clone, Default)]
 pub struct Node {
-    /// Whether it could take the traffic; of a node that took a write, the timeline that it wrote on.
+    /// Whether it could take the traffic; of a node that took a write, the timeline that it wrote
+    /// on.
     pub fit: Vec<Change>,
     /// READY by one of the rules.
     pub ready: Vec<Change>,
@@ -41,7 +42,8 @@ impl Sums {
             let ready = || values.iter().filter(|node| node.ready > 0);
             let wrong = ready().filter(|node| node.fit == 0).count();
             sums.wrong += length * u32::try_from(wrong).unwrap_or(u32::MAX);
-            // After a failover an old primary may take writes for a while; the leader is the one on the newest timeline.
+            // After a failover an old primary may take writes for a while; the leader is the one on
+            // the newest timeline.
             let leader = values.iter().filter(|node| node.fit > 0).max_by_key(|node| node.fit);
             if leader.is_some_and(|leader| leader.ready == 0) {
                 sums.missed += length;
@@ -92,8 +94,8 @@ fn slices(nodes: &[Node], end: Duration) -> Vec<Slice> {
     cuts.windows(2).map(|pair| slice(pair[0], pair[1])).collect()
 }
 
-/// What patroni-check first said after Patroni had said yes (`settled`) for the first time since a moment. `words` are
-/// patroni-check's, with the moment at which it was asked.
+/// What patroni-check first said after Patroni had said yes (`settled`) for the first time since a
+/// moment. `words` are patroni-check's, with the moment at which it was asked.
 pub fn first_word(settled: &[Change], words: &[(Duration, String)], since: Duration) -> Option<String> {
     let (settled, _) = *settled.iter().find(|(at, value)| *at > since && *value > 0)?;
     // For a while that of a replica may be from before.
@@ -190,7 +192,8 @@ mod tests {
             // Asked before it; and at the same moment.
             (&[(1900, "READY UP"), (2000, "READY UP")], None),
             (&[(2050, "READY UP # primary")], Some("READY UP # primary")),
-            // For as long as an observation is used again, a replica's word may be from before; a failure's may not.
+            // For as long as an observation is used again, a replica's word may be from before; a
+            // failure's may not.
             (&[(2050, "MAINT UP # replica"), (2101, "READY UP")], Some("READY UP")),
             (&[(2050, "MAINT UP # replica"), (2101, "MAINT UP")], Some("MAINT UP")),
             (&[(2050, "MAINT DOWN # patroni"), (2101, "READY UP")], Some("MAINT DOWN # patroni")),

@@ -13,13 +13,15 @@ use crate::faults::recorder::{Seen, Traffic};
 use crate::http::{self, Answer};
 use crate::sampling::{Sampling, Track};
 
-/// Patroni itself is asked less often: each look costs it a query, and it must not be the looking that makes it slow.
+/// Patroni itself is asked less often: each look costs it a query, and it must not be the looking
+/// that makes it slow.
 const PATRONI_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most that a replica may lag, in bytes.
 const LAG: i64 = 1 << 20;
 
-/// After so long without a word the health check beside the agent has taken the server out: `inter 1s fall 3`.
+/// After so long without a word the health check beside the agent has taken the server out: `inter
+/// 1s fall 3`.
 const HEALTH_CHECK: Duration = Duration::from_secs(3);
 
 /// Connects over the socket file, and again when the connection is lost, and looks.

@@ -1,7 +1,8 @@
-//! `make intervals`: a real Patroni cluster behind a real HAProxy with the recommended lines, at one `agent-inter` after the
-//! other. How long a client can't write in a switchover beside how long nobody could, what the rest is made of, and what
-//! asking so often costs. `intervals BINARY DIRECTORY PATRONI SWITCHOVERS`; the tables go to the directory as Markdown and
-//! JSON. PATRONI is a program, or a directory of tests/install-patroni's.
+//! `make intervals`: a real Patroni cluster behind a real HAProxy with the recommended lines, at
+//! one `agent-inter` after the other. How long a client can't write in a switchover beside how long
+//! nobody could, what the rest is made of, and what asking so often costs. `intervals BINARY
+//! DIRECTORY PATRONI SWITCHOVERS`; the tables go to the directory as Markdown and JSON. PATRONI is
+//! a program, or a directory of tests/install-patroni's.
 
 mod report;
 
@@ -144,7 +145,8 @@ impl Lab {
         Ok(Askers { haproxy, agents })
     }
 
-    /// What everything uses while nothing happens: milliseconds of processor time a second, and Patroni's requests a second.
+    /// What everything uses while nothing happens: milliseconds of processor time a second, and
+    /// Patroni's requests a second.
     fn costs(&self, askers: Option<&Askers>) -> Value {
         let tree = |id| [vec![id], descendants(id)].concat();
         let postmasters = self.testbed.cluster.members.iter().filter_map(Member::postmaster);

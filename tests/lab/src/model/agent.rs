@@ -1,4 +1,5 @@
-//! An agent: the program's own rule, memory, cache and words, around one request at a time to its Patroni.
+//! An agent: the program's own rule, memory, cache and words, around one request at a time to its
+//! Patroni.
 
 use std::collections::HashMap;
 use std::time::Duration;

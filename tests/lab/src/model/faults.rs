@@ -41,7 +41,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All of them, of which the search takes one after the other. The members beside the leader are alike.
+/// All of them, of which the search takes one after the other. The members beside the leader are
+/// alike.
 pub fn all() -> Vec<Fault> {
     use Fault::*;
     let other = LEADER + 1;

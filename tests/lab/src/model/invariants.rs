@@ -8,8 +8,8 @@ use super::patroni::Patroni;
 use super::store::Store;
 use super::{Ms, NODES, STEP};
 
-/// What a word may lag behind: HAProxy asks each interval, the answer is from an observation that began so long before, and one
-/// that contradicts all that was known is asked for twice.
+/// What a word may lag behind: HAProxy asks each interval, the answer is from an observation that
+/// began so long before, and one that contradicts all that was known is asked for twice.
 const INTERVAL: Ms = AGENT_INTER + MAX_AGE + DEADLINE + REQUEST;
 
 /// One request.
@@ -21,11 +21,11 @@ const SETTLED: Ms = 1000;
 /// Which one was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// An HAProxy has two servers UP, both of which it hears, for more than an interval, and not both Patronis say that they
-    /// hold the lock.
+    /// An HAProxy has two servers UP, both of which it hears, for more than an interval, and not
+    /// both Patronis say that they hold the lock.
     TwoReady,
-    /// A node that holds the lock, or lost it to nobody for less than the grace, and whose Patroni answers within the grace,
-    /// is called away.
+    /// A node that holds the lock, or lost it to nobody for less than the grace, and whose Patroni
+    /// answers within the grace, is called away.
     CalledAway,
     /// The first check after a promotion is not READY.
     FirstCheck,
@@ -53,7 +53,8 @@ impl fmt::Display for Violation {
 #[derive(Debug, Clone, Default)]
 pub struct Node {
     pub last_line: String,
-    /// The observation that was delivered last and granted the lock, or told of a paused cluster that nobody leads.
+    /// The observation that was delivered last and granted the lock, or told of a paused cluster
+    /// that nobody leads.
     grant_began: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
@@ -162,7 +163,8 @@ impl Invariants {
             says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
         // A lock that was missed before a silence is not believed in for long.
         let is_missed = !node.answer_granted && now >= node.answered_began + 2000;
-        // Patroni was started anew, and the agent, which was stopped as well, did not hear its silence.
+        // Patroni was started anew, and the agent, which was stopped as well, did not hear its
+        // silence.
         let is_unheard = node.grant_began.is_some_and(|began| began < patroni.started_at) && !node.heard_silence;
         if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard && !is_missed {
             return broken(Kind::CalledAway, "has the lock, or lost it to nobody just now");
@@ -170,14 +172,15 @@ impl Invariants {
         Ok(())
     }
 
-    /// Whether nobody on a node's host can know better than that it has the lock: Patroni itself says so; or it goes on in a
-    /// pause, cut off from the store, as the last of whom it knows that he had it; or the key was given up before its lease was
-    /// over, and no answer has come since.
+    /// Whether nobody on a node's host can know better than that it has the lock: Patroni itself
+    /// says so; or it goes on in a pause, cut off from the store, as the last of whom it knows that
+    /// he had it; or the key was given up before its lease was over, and no answer has come since.
     fn may_go_on(&self, now: Ms, number: usize, store: &Store, patroni: &Patroni) -> bool {
         let (node, says) = (&self.nodes[number], patroni.says(now));
         let goes_on_in_pause = says.pause && (says.unlocked && patroni.had_lock || patroni.has_just_lost());
-        // In a silence: the lock that was granted last was given up, or its lease was not renewed for long and is over; one that
-        // was missed before counts for two seconds. The grace is for leases that outlive it.
+        // In a silence: the lock that was granted last was given up, or its lease was not renewed
+        // for long and is over; one that was missed before counts for two seconds. The grace is for
+        // leases that outlive it.
         let is_unheard = node.answered_at.is_none_or(|at| now > at + AGENT_INTER + DEADLINE);
         let is_given_up = store.given_up.is_some_and(|at| at + GRACE >= node.answered_began);
         let is_lease_over = node.lease_end.is_some_and(|end| now > end);

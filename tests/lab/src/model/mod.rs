@@ -1,9 +1,11 @@
-//! A model of a cluster in which the real rule is at work: three Patronis and a store, three agents with the program's own
-//! verdict and cache, two HAProxies that ask as ours are configured. Time is virtual and goes in steps of 10 ms.
+//! A model of a cluster in which the real rule is at work: three Patronis and a store, three agents
+//! with the program's own verdict and cache, two HAProxies that ask as ours are configured. Time is
+//! virtual and goes in steps of 10 ms.
 //!
-//! `store`, `patroni`, `postgres` and `rest_api` are modelled after Patroni 4.1.5 (`ha.py`, `api.py`, `dcs/__init__.py`), `haproxy`
-//! after the `agent-check` of its manual; `agent` wraps the real code; `world` is all of them and the clock; `faults` is what can
-//! befall them; `invariants` is what must hold; `search` tries all there is to try.
+//! `store`, `patroni`, `postgres` and `rest_api` are modelled after Patroni 4.1.5 (`ha.py`,
+//! `api.py`, `dcs/__init__.py`), `haproxy` after the `agent-check` of its manual; `agent` wraps the
+//! real code; `world` is all of them and the clock; `faults` is what can befall them; `invariants`
+//! is what must hold; `search` tries all there is to try.
 
 pub mod agent;
 pub mod faults;
@@ -53,6 +55,7 @@ pub struct Settings {
 pub const DEFAULTS: Settings =
     Settings { ttl: 30_000, loop_wait: 10_000, retry_timeout: 10_000, failsafe: false, pause: false };
 
-/// As quick as Patroni lets it be (`config.py`: ttl at least 20, retry_timeout at least 3); the lab's.
+/// As quick as Patroni lets it be (`config.py`: ttl at least 20, retry_timeout at least 3); the
+/// lab's.
 pub const QUICK: Settings =
     Settings { ttl: 20_000, loop_wait: 2_000, retry_timeout: 3_000, failsafe: false, pause: false };

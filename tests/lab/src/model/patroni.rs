@@ -1,4 +1,5 @@
-//! A Patroni, as far as it concerns the lock: what it knows, and what it says when it is asked. Its loop is in `run_cycle`.
+//! A Patroni, as far as it concerns the lock: what it knows, and what it says when it is asked. Its
+//! loop is in `run_cycle`.
 
 mod run_cycle;
 
@@ -19,7 +20,8 @@ enum Step {
     Race(Ms, bool),
     Acquire(Ms),
     Update(Ms),
-    /// The others' consent. Without it, and where nobody is asked, what comes is the end of being the primary.
+    /// The others' consent. Without it, and where nobody is asked, what comes is the end of being
+    /// the primary.
     Failsafe(Ms, bool),
 }
 

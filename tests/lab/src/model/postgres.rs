@@ -7,7 +7,8 @@ const STOP: Ms = 500;
 const START: Ms = 500;
 /// Between a demotion and the start as a replica.
 const PAUSE: Ms = 100;
-/// The same where the leader key was released: another node is to take it first (`ha.py`, `demote`).
+/// The same where the leader key was released: another node is to take it first (`ha.py`,
+/// `demote`).
 const LONG_PAUSE: Ms = 2000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

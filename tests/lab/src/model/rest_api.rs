@@ -16,7 +16,8 @@ pub struct Says {
 }
 
 impl Says {
-    /// Whether Patroni itself says that it holds the lock. Of a paused cluster that nobody leads it says the role only.
+    /// Whether Patroni itself says that it holds the lock. Of a paused cluster that nobody leads it
+    /// says the role only.
     pub fn claims_lock(&self) -> bool {
         self.status == 200 && !(self.pause && self.unlocked)
     }
@@ -26,7 +27,8 @@ impl Says {
         self.state == "running" && self.role == "primary"
     }
 
-    /// This answer where a moment went by between the look at the cluster, the end of the body, and the status (`do_GET`).
+    /// This answer where a moment went by between the look at the cluster, the end of the body, and
+    /// the status (`do_GET`).
     pub fn torn(&self, later: &Says) -> Says {
         let Says { status, failsafe, last_seen, date, .. } = *later;
         Says { status, failsafe, last_seen, date, ..self.clone() }

@@ -1,4 +1,5 @@
-//! Tries what there is to try: every combination of up to three faults on a grid of times, then random ones.
+//! Tries what there is to try: every combination of up to three faults on a grid of times, then
+//! random ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,12 +19,13 @@ const FIRST: Ms = 3000;
 /// The longest that a fault lasts, and what comes of it.
 const AFTER: Ms = 45_000;
 
-/// When the first fault comes: while the leader's loop sleeps; and about its round, which begins at 4300 where `loop_wait` is 2 s
-/// and at 10,300 where it is 10 s, looks at the store, and then renews its lock.
+/// When the first fault comes: while the leader's loop sleeps; and about its round, which begins at
+/// 4300 where `loop_wait` is 2 s and at 10,300 where it is 10 s, looks at the store, and then
+/// renews its lock.
 const BEGIN: [Ms; 6] = [FIRST, 4280, 4310, 4330, 10_310, 10_330];
 
-/// From one fault to the next: at once, within the moment in which the lock is lost and taken, within the grace, beyond it,
-/// around the end of the lease.
+/// From one fault to the next: at once, within the moment in which the lock is lost and taken,
+/// within the grace, beyond it, around the end of the lease.
 const GAPS: [Ms; 9] = [0, 40, 150, 700, 2500, 5200, 10_000, 17_900, 21_000];
 const FEW_GAPS: [Ms; 4] = [40, 700, 5200, 19_900];
 
@@ -144,7 +146,8 @@ pub struct Found {
     pub violations: BTreeMap<Kind, (usize, Scenario, Violation)>,
 }
 
-/// Tries scenarios on all cores until they, or the time, are over; with a broken rule, until that is found out.
+/// Tries scenarios on all cores until they, or the time, are over; with a broken rule, until that
+/// is found out.
 pub fn search(rule: Rule, scenarios: impl Iterator<Item = Scenario> + Send, limit: Duration) -> Found {
     let (start, scenarios, found) = (Instant::now(), Mutex::new(scenarios), Mutex::new(Found::default()));
     let runs = AtomicUsize::new(0);

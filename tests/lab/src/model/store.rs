@@ -20,7 +20,8 @@ pub struct Store {
     pub timeline: u32,
     /// A switchover's candidate.
     pub candidate: Option<usize>,
-    /// Not to be reached by anybody until then, by one node until then; answers to it are lost until then.
+    /// Not to be reached by anybody until then, by one node until then; answers to it are lost
+    /// until then.
     pub away_until: Ms,
     /// And connections to it are refused.
     pub down_until: Ms,

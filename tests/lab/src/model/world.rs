@@ -14,7 +14,8 @@ pub struct Request {
     pub began: Ms,
     /// The body that Patroni made up.
     body: Option<Says>,
-    /// What it says with its status, which it looks up afterwards (`do_GET`), and when that arrives.
+    /// What it says with its status, which it looks up afterwards (`do_GET`), and when that
+    /// arrives.
     answer: Option<(Ms, Says)>,
 }
 

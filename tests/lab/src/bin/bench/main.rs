@@ -1,7 +1,8 @@
-//! `make bench`: patroni-check next to what this machine can do at all, in one run, as ratios. `bench BINARY FLOOR
-//! DIRECTORY`; the table goes to the directory as Markdown and JSON.
+//! `make bench`: patroni-check next to what this machine can do at all, in one run, as ratios.
+//! `bench BINARY FLOOR DIRECTORY`; the table goes to the directory as Markdown and JSON.
 //!
-//! The floors are floor.c and bare sockets; Patroni is a real one, except where its requests are counted.
+//! The floors are floor.c and bare sockets; Patroni is a real one, except where its requests are
+//! counted.
 
 mod answering;
 mod checks;

@@ -1,5 +1,6 @@
-//! `make demo`: a real Patroni cluster behind a real HAProxy, with the usual health check and with patroni-check side by
-//! side, and a client that writes through either. `demo BINARY [SECONDS]`; without seconds it goes on until Ctrl-C.
+//! `make demo`: a real Patroni cluster behind a real HAProxy, with the usual health check and with
+//! patroni-check side by side, and a client that writes through either. `demo BINARY [SECONDS]`;
+//! without seconds it goes on until Ctrl-C.
 //!
 //! In a terminal keys say what is to befall the cluster; elsewhere one thing follows the other.
 
@@ -187,7 +188,8 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Whether both backends are as they should be: the primary UP in both, the replicas DOWN and MAINT.
+    /// Whether both backends are as they should be: the primary UP in both, the replicas DOWN and
+    /// MAINT.
     fn check_steady(&self) -> Result<(), Box<dyn Error>> {
         for line in self.lines()? {
             let wanted = match line.patroni {
@@ -241,7 +243,8 @@ fn say(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// HAProxy's usual check of Patroni, what `patroni-check haproxy-config` prints, and the stats page.
+/// HAProxy's usual check of Patroni, what `patroni-check haproxy-config` prints, and the stats
+/// page.
 fn sections(cluster: &Cluster, usual: u16, ours: &str, stats: u16) -> String {
     let servers = cluster.members.iter().map(|member| {
         format!(

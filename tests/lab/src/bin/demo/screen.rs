@@ -18,7 +18,8 @@ pub struct Line {
 }
 
 impl Demo<'_> {
-    /// Prints what there is to see, if that is something else than last time: over that where there is a terminal.
+    /// Prints what there is to see, if that is something else than last time: over that where there
+    /// is a terminal.
     pub fn show(&self, title: &str) -> Result<(), Box<dyn Error>> {
         let is_terminal = self.keys.is_some();
         let screen = self.screen(title, is_terminal)?;
