@@ -115,7 +115,7 @@ pages:
 soak: toolchain $(CARGO_DEB)
 	@tests/install-packages debootstrap systemd-container
 	cargo build --release --locked
-	PATRONI_CHECK_TESTS=all SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
+	LAB_REQUIRES=all SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
 
 # What the tests demand (tests/lab/src/requires.rs): the booted Debians need root.
 ifeq ($(shell id -u),0)
@@ -144,7 +144,7 @@ test: quick
 	cargo build --release --locked && $(LAB) demo --bin simulate
 	@$(MAKE) --no-print-directory $(if $(filter all,$(DEMANDED)),$(CARGO_DEB)) $(CARGO_RPM)
 	target/release/simulate 60
-	PATRONI_CHECK_TESTS=$(DEMANDED) cargo test --locked
+	LAB_REQUIRES=$(DEMANDED) cargo test --locked
 	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
 
 # The crates: licences, sources, bans (deny.toml); and advisories, which are no package but a repository, where it can be

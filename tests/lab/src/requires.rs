@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing.
-const DEMANDED: &str = "PATRONI_CHECK_TESTS";
+/// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing. It is no `PATRONI_CHECK_…`, as
+/// the program takes each of these for a setting, and refuses what is none.
+const DEMANDED: &str = "LAB_REQUIRES";
 
 /// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a
 /// program, a file of the repository (with a `/` in it; a release build only if it is newer than
