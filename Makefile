@@ -125,7 +125,7 @@ DEMANDED = all-but-root
 endif
 
 # The tests that take seconds and need nothing.
-QUICK = accepting agent_send documents invocation lock properties recorded responder rooms settings statements
+QUICK = accepting agent_send documents invocation lock properties recorded responder layers settings statements
 
 quick:
 	@tests/install-toolchain fmt clippy

@@ -1,5 +1,5 @@
-//! What the program does when it is not the persistent responder: each asks Patroni once, or a
-//! hold, and ends.
+//! Everything but the service: the commands, and the one answer of a process for each check. Each
+//! ends by itself.
 
 pub mod explain;
 pub mod haproxy_config;

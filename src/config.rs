@@ -1,4 +1,5 @@
-//! The settings as they are meant: plain data, checked, whichever way they were given.
+//! The settings as they are meant, whichever way they were given. What depends on files or on an
+//! endpoint is checked when it is used.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -91,9 +92,9 @@ pub struct Config {
     pub listen: Vec<(SocketAddr, ListenerRole)>,
     /// How replies are written.
     pub format: ReplyFormat,
-    /// What a healthy node says that is not meant; the default without it.
+    /// The reply of a healthy node that does not serve the endpoint; `maint` without it.
     pub on_standby: Option<OnStandby>,
-    /// What a broken node says; the endpoint's default without it.
+    /// The reply of a broken node; the endpoint's default without it.
     pub on_failure: Option<OnFailure>,
     /// How long things may take and last.
     pub limits: Limits,
@@ -102,7 +103,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the operator should know of these settings, although they can be meant.
+    /// A warning about settings that are valid and dangerous.
     pub fn warning(&self) -> Option<String> {
         let who = &self.patroni;
         let insecure = self.tls.insecure;
@@ -115,8 +116,8 @@ impl Config {
         std::iter::once(&self.endpoint).chain(&self.also)
     }
 
-    /// The role of a socket of this name: the default endpoint's, unless the name is one that means
-    /// something.
+    /// The role that a socket's name says. A name that says none, and does not begin with `/`,
+    /// means the default endpoint.
     ///
     /// # Errors
     /// A name that begins with `/` and is no known endpoint.
@@ -144,7 +145,7 @@ impl Config {
         self.reply_policy_in(self.format, endpoint)
     }
 
-    /// The same in another format than that of the settings.
+    /// Like [`Config::reply_policy`], in this format.
     ///
     /// # Errors
     /// Settings that do not go together.
@@ -152,7 +153,7 @@ impl Config {
         ReplyPolicy::new(endpoint, format, self.on_standby, self.on_failure).map_err(BadConfiguration)
     }
 
-    /// The hold that keeps the node back, if there is one.
+    /// The hold file, whether it is there or not.
     pub fn hold(&self) -> Hold {
         Hold::new(self.hold_file.clone())
     }

@@ -10,7 +10,7 @@ use crate::file::read_at_most;
 use crate::text::single_spaced;
 use crate::verdict::Verdict;
 
-/// Of a reason so much is read and written, in bytes. HAProxy is told less.
+/// The longest reason, in bytes. HAProxy is told less.
 const REASON_LIMIT: usize = 200;
 
 /// The file of a hold, whether it is there or not.
@@ -49,7 +49,7 @@ impl Hold {
     }
 
     /// The verdict as it is while the node is held: whatever Patroni says, it takes no traffic.
-    pub fn over(&self, verdict: Verdict) -> Verdict {
+    pub fn overriding(&self, verdict: Verdict) -> Verdict {
         self.reason().map_or(verdict, |why| Verdict::held(&why))
     }
 
@@ -97,8 +97,8 @@ impl Hold {
         }
     }
 
-    /// A device holds as well, but a slip of the pen is more likely, and without /dev/null a host can
-    /// do little.
+    /// A device holds as well, but a slip of the pen is more likely, and without /dev/null a host
+    /// can do little.
     fn refuse_device(&self) -> io::Result<()> {
         let kind = fs::symlink_metadata(&self.0).map(|found| found.file_type());
         let is_device = kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
@@ -129,14 +129,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let hold = Hold::new(directory.path().join("etc/hold"));
         let serve = || Verdict::Serve("primary".into());
-        assert_eq!(hold.over(serve()), serve());
+        assert_eq!(hold.overriding(serve()), serve());
         assert!(!hold.end().unwrap());
         hold.begin("new disk").unwrap();
-        assert_eq!(hold.over(serve()), Verdict::Held("held: new disk".into()));
+        assert_eq!(hold.overriding(serve()), Verdict::Held("held: new disk".into()));
         hold.begin("").unwrap();
-        assert_eq!(hold.over(Verdict::Fail("postgres: stopping".into())), Verdict::Held("held".into()));
+        assert_eq!(hold.overriding(Verdict::Fail("postgres: stopping".into())), Verdict::Held("held".into()));
         assert!(hold.end().unwrap());
-        assert_eq!(hold.over(serve()), serve());
+        assert_eq!(hold.overriding(serve()), serve());
         assert_eq!(fs::read_dir(directory.path().join("etc")).unwrap().count(), 0, "nothing is left beside it");
     }
 

@@ -1,5 +1,6 @@
-//! The rooms of `patroni-check`, bottom-up: each uses only those above it (`tests/rooms.rs` holds
-//! that). `docs/architecture.md` follows one check through them.
+//! The modules of `patroni-check`, from the lowest layer to the highest. Each imports only from
+//! those listed before it (`tests/layers.rs` holds that). `docs/architecture.md` follows one check
+//! through them.
 
 #![deny(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::expect_used, clippy::panic, clippy::unwrap_used))]

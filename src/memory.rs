@@ -11,8 +11,8 @@ use crate::verdict::{Evidence, Judgement, Verdict};
 /// after it answers.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
 
-/// So long another node waits for one that does not answer before it takes a free lock (`ha.py`,
-/// `fetch_node_status`).
+/// Another node waits this long for a member that does not answer, before it takes a free lock
+/// (`ha.py`, `fetch_node_status`).
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is older than this, or than a longer grace, tells nothing of now.
@@ -28,7 +28,7 @@ enum Restart {
     Since(Moment),
 }
 
-/// The lock was here, and Patroni misses it.
+/// This node had the lock, and Patroni now says that it has not.
 #[derive(Debug, Clone, Copy)]
 struct Missed {
     /// When the newest such observation began.
@@ -36,7 +36,7 @@ struct Missed {
     in_pause: bool,
     /// When Patroni had looked at the store by its first such answer, in seconds of Unix time.
     looked: Option<u64>,
-    /// Nobody had it at some time since, or Patroni was silent, and somebody may have taken it.
+    /// Another node may have taken it: it was free, or Patroni was silent.
     was_free: bool,
 }
 
@@ -53,10 +53,10 @@ pub struct Memory {
     restart: Restart,
     /// The newest answer contradicts what was known. It may be torn, so it is asked once more;
     /// until then what was known stands.
-    unconfirmed: bool,
+    recheck_pending: bool,
     /// Patroni was silent for longer than the last word stands, and has told nothing of the lock
     /// since.
-    must_confirm: bool,
+    back_from_silence: bool,
 }
 
 impl Memory {
@@ -68,8 +68,8 @@ impl Memory {
             lock_was_here: None,
             missed: None,
             restart: Restart::No,
-            unconfirmed: false,
-            must_confirm: false,
+            recheck_pending: false,
+            back_from_silence: false,
         }
     }
 
@@ -78,15 +78,15 @@ impl Memory {
     pub fn learn(&mut self, now: Moment, began: Moment, judgement: Judgement) -> Judgement {
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
-        let mut judgement = self.settle(began, judgement);
-        let is_late = self.is_late(now.since(began));
-        if is_late || judgement.evidence == Evidence::Silence && self.standing(now, &judgement).is_none() {
-            self.must_confirm = true;
+        let mut judgement = self.resolve(began, judgement);
+        let is_stale = self.is_stale(now.since(began));
+        if is_stale || judgement.evidence == Evidence::Silence && self.grace_verdict(now, &judgement).is_none() {
+            self.back_from_silence = true;
         }
         if let Evidence::Conclusive { has_lock } = judgement.evidence {
-            let had_to_confirm = self.must_confirm;
+            let had_to_confirm = self.back_from_silence;
             // A late answer is as old as the silence, and garbage tells nothing of the lock.
-            self.must_confirm = had_to_confirm && (has_lock.is_none() || is_late);
+            self.back_from_silence = had_to_confirm && (has_lock.is_none() || is_stale);
             if had_to_confirm && has_lock == Some(true) && matches!(judgement.verdict, Verdict::Serve(_)) {
                 // The lock may have gone to another node in the silence and come back just now, and
                 // that node's agent says READY for another max-age.
@@ -99,13 +99,13 @@ impl Memory {
     }
 
     /// Whether an observation of this age says nothing of now.
-    pub fn is_late(&self, age: Duration) -> bool {
+    pub fn is_stale(&self, age: Duration) -> bool {
         age > self.limits.grace.max(STALE)
     }
 
     /// Whether the newest observation is to be confirmed by another one before anybody is told.
-    pub fn is_unconfirmed(&self) -> bool {
-        self.unconfirmed
+    pub fn is_recheck_pending(&self) -> bool {
+        self.recheck_pending
     }
 
     fn note_restart(&mut self, began: Moment, evidence: Evidence) {
@@ -122,10 +122,10 @@ impl Memory {
     }
 
     fn note_missed(&mut self, began: Moment, evidence: Evidence) {
-        let is_new = self.restart != Restart::No;
+        let may_have_restarted = self.restart != Restart::No;
         let (in_pause, looked, is_free) = match evidence {
-            Evidence::WithoutLock if !is_new => (false, None, false),
-            Evidence::WithoutLockInPause { looked } => (true, looked, is_new),
+            Evidence::WithoutLock if !may_have_restarted => (false, None, false),
+            Evidence::WithoutLockInPause { looked } => (true, looked, may_have_restarted),
             Evidence::Unlocked { paused } => (paused, None, true),
             Evidence::WithoutLock | Evidence::Silence | Evidence::StateUnknown => return,
             Evidence::Conclusive { .. } | Evidence::GrantedInPause => {
@@ -141,14 +141,14 @@ impl Memory {
     }
 
     /// Makes an observation conclusive where memory settles what it leaves open.
-    fn settle(&mut self, began: Moment, judgement: Judgement) -> Judgement {
+    fn resolve(&mut self, began: Moment, judgement: Judgement) -> Judgement {
         let was_here = self.lock_was_here.map(|(_, has_lock)| has_lock);
-        let was_here_just_now = matches!(self.lock_was_here, Some((since, true)) if !self.is_late(began.since(since)));
-        let is_second = std::mem::take(&mut self.unconfirmed);
+        let was_here_just_now = matches!(self.lock_was_here, Some((since, true)) if !self.is_stale(began.since(since)));
+        let is_second = std::mem::take(&mut self.recheck_pending);
         let has_lock_now = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
-            // Without a look at the store since, it has only failed to renew its lock; one that
-            // does not tell may have.
+            // Patroni has not read the store since, so it has only failed to renew its lock. An old
+            // Patroni does not say when it read the store; it may have.
             Evidence::WithoutLockInPause { looked: None } if was_here_just_now && !self.was_free() => None,
             Evidence::WithoutLockInPause { looked }
                 if was_here_just_now
@@ -158,12 +158,12 @@ impl Memory {
                 Some(true)
             }
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } => {
-                self.unconfirmed = was_here == Some(true) && !is_second;
-                (!self.unconfirmed).then_some(false)
+                self.recheck_pending = was_here == Some(true) && !is_second;
+                (!self.recheck_pending).then_some(false)
             }
             Evidence::GrantedInPause => {
-                self.unconfirmed = was_here == Some(false) && !is_second;
-                (!self.unconfirmed).then_some(true)
+                self.recheck_pending = was_here == Some(false) && !is_second;
+                (!self.recheck_pending).then_some(true)
             }
             // Nobody takes the lock while the cluster is paused: who had it last goes on for as
             // long as this lasts, and who had it not stays out, whatever the status says. Each such
@@ -190,19 +190,20 @@ impl Memory {
 
     /// What is to be said now of the newest observation.
     pub fn verdict(&self, now: Moment, judgement: &Judgement) -> Verdict {
-        self.standing(now, judgement).unwrap_or_else(|| judgement.verdict.clone())
+        self.grace_verdict(now, judgement).unwrap_or_else(|| judgement.verdict.clone())
     }
 
     /// The earlier verdict that stands in place of the newest one, which settles nothing: until its
     /// observation is `grace` old. The leader lock of a Patroni that stopped renewing it lives
     /// longer, so nobody else can be primary yet. A lock that was missed before a silence may be
     /// taken sooner.
-    fn standing(&self, now: Moment, judgement: &Judgement) -> Option<Verdict> {
+    fn grace_verdict(&self, now: Moment, judgement: &Judgement) -> Option<Verdict> {
         let stands = |since: Moment| now.since(since) < self.limits.grace;
         match judgement.evidence {
             Evidence::Conclusive { .. } => None,
             Evidence::Unlocked { .. } => {
-                let was_here = matches!(self.lock_was_here, Some((since, true)) if stands(since)) && !self.must_confirm;
+                let was_here =
+                    matches!(self.lock_was_here, Some((since, true)) if stands(since)) && !self.back_from_silence;
                 was_here.then(|| Verdict::Serve(judgement.verdict.why().to_owned()))
             }
             evidence => {

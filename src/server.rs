@@ -18,9 +18,9 @@ use std::time::Duration;
 use crate::config::{Config, ListenerRole};
 use crate::systemd::journal::Journal;
 use crate::systemd::notify::Notifier;
-use event_loop::Server;
+use event_loop::EventLoop;
 
-/// At the end the journal has so long for what it was told last.
+/// At the end the last entries have this long to reach the journal.
 const JOURNAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Answers checks on these listeners, each in its role, until SIGTERM or SIGINT; then accepts no
@@ -38,9 +38,9 @@ pub fn serve(listeners: Vec<(TcpListener, ListenerRole)>, config: &Config) -> Re
         journal.warn(format!("can't notify the service manager (NOTIFY_SOCKET): {e}"));
         Notifier::without_manager()
     });
-    let mut server = Server::new(listeners, config, journal, notifier)?;
-    server.notify_ready();
-    server.run()?;
-    server.into_journal().end(JOURNAL_TIMEOUT);
+    let mut event_loop = EventLoop::new(listeners, config, journal, notifier)?;
+    event_loop.notify_ready();
+    event_loop.run()?;
+    event_loop.into_journal().flush(JOURNAL_TIMEOUT);
     Ok(())
 }

@@ -5,6 +5,6 @@ pub mod activation;
 pub mod env_file;
 pub mod journal;
 pub(crate) mod notify;
-pub(crate) mod service;
+pub(crate) mod service_settings;
 pub(crate) mod socket_units;
 mod units;

@@ -10,7 +10,7 @@ use crate::endpoint::{Endpoint, Kind, Version};
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Failure, Observation};
 
-/// What an observation means for an endpoint, each with the reason in a few words.
+/// Whether the node may take an endpoint's traffic, each with the reason in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The node may take this endpoint's traffic.
@@ -23,7 +23,7 @@ pub enum Verdict {
     Held(String),
 }
 
-/// What an observation means for an endpoint.
+/// One observation judged without memory: the verdict that it suggests, and how much it settles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict of one who remembers nothing.
@@ -59,8 +59,8 @@ pub enum Evidence {
         /// When Patroni looked at the store last, in seconds of Unix time.
         looked: Option<u64>,
     },
-    /// Granted, in a paused cluster. An answer may be torn here as well: of a Patroni that has just
-    /// failed to read the store the body tells who led before, and the status goes by the role
+    /// Granted, in a paused cluster. The answer may be torn here too. When Patroni has just failed
+    /// to read the store, the body still names the former leader, and the status follows the role
     /// alone.
     GrantedInPause,
     /// Nobody holds the lock, as far as Patroni knows: it was lost a moment ago and nobody has it
@@ -111,7 +111,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let answer = match observation {
         Ok(answer) => answer,
         Err(Failure::NoAnswer(why)) => return Judgement::silence(format!("patroni: {why}")),
-        Err(Failure::NotHttp(what)) => return fail(format!("patroni: {what}")),
+        Err(Failure::BadAnswer(what)) => return fail(format!("patroni: {what}")),
     };
     let yes = || Judgement::conclusive(Verdict::Serve(format!("patroni says yes to {endpoint}")), None);
     let is_probe = endpoint.kind() == Kind::Probe;
@@ -147,7 +147,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let unlocked = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) => {
-            let verdict = Verdict::Serve(describe(node) + &circumstances(node));
+            let verdict = Verdict::Serve(describe(node) + &cluster_flags(node));
             // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every
             // primary.
             match (leads && node.pause, node.cluster_unlocked) {
@@ -156,9 +156,9 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
                 (false, _) => Judgement::conclusive(verdict, has_lock),
             }
         }
-        "running" if leads && nobody_has_it => unlocked(Verdict::StandBy(describe(node) + &circumstances(node))),
+        "running" if leads && nobody_has_it => unlocked(Verdict::StandBy(describe(node) + &cluster_flags(node))),
         "running" if leads && !endpoint.has_tags() => {
-            let without = format!("{} without the leader lock", node.role.replace('_', " "));
+            let without = format!("{} without the leader lock", node.role_text());
             if node.pause {
                 let looked = node.dcs_last_seen;
                 let verdict = Verdict::StandBy(without + ", paused");
@@ -171,9 +171,9 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
             }
             Judgement { verdict, evidence: Evidence::WithoutLock }
         }
-        "running" => Judgement::conclusive(Verdict::StandBy(stand_by(endpoint, answer.status, node)), has_lock),
+        "running" => Judgement::conclusive(Verdict::StandBy(standby_reason(endpoint, answer.status, node)), has_lock),
         "unknown" => {
-            let verdict = Verdict::Fail(format!("postgres: state unknown{}", for_ever(node)));
+            let verdict = Verdict::Fail(format!("postgres: state unknown{}", known_bug_hint(node)));
             let fits = role_fits(endpoint, node);
             let is_elsewhere = !is_200 && !(fits && (nobody_has_it || node.pause));
             match endpoint.is_for_one() {
@@ -199,16 +199,17 @@ fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
     date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(FRESH_LOOK))
 }
 
-/// Whether this Patroni may mean something else by the endpoint, and which it is. Older ones answer
-/// 503 to what they do not know, or, worse, 200 because they take it for another endpoint or ignore
-/// a parameter. For that alone a version that is not told is too old.
+/// The version of a Patroni that is too old for this endpoint. Older ones answer 503 to what they
+/// do not know or, worse, 200, because they take it for another endpoint or ignore a parameter. If
+/// Patroni tells no version, it counts as too old only for endpoints that an old one may answer
+/// with 200 by mistake.
 pub(crate) fn too_old<'a>(endpoint: &Endpoint, node: &'a Node) -> Option<&'a str> {
     let version = node.patroni.version.as_deref().unwrap_or("(no version)");
-    let is_too_old = parse(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
+    let is_too_old = parse_version(version).map_or(endpoint.fails_open(), |version| version < endpoint.since());
     is_too_old.then_some(version)
 }
 
-fn parse(version: &str) -> Option<Version> {
+fn parse_version(version: &str) -> Option<Version> {
     let mut parts = version.split('.').map(|part| {
         // 4.1.0rc1 and the like
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
@@ -226,11 +227,10 @@ fn parse(version: &str) -> Option<Version> {
 /// promoted, which takes no writes yet. So neither `/leader` nor `/standby-leader` takes it for the
 /// leader before its role says so. (With the tag `nostream` it never does.)
 fn role_fits(endpoint: &Endpoint, node: &Node) -> bool {
-    let role = node.role.as_str();
     match endpoint.kind() {
-        Kind::Primary => matches!(role, "primary" | "master"),
-        Kind::Leader => matches!(role, "primary" | "master" | "standby_leader"),
-        Kind::StandbyLeader => role == "standby_leader",
+        Kind::Primary => node.is_primary(),
+        Kind::Leader => node.is_leader(),
+        Kind::StandbyLeader => node.role == "standby_leader",
         Kind::Reads | Kind::Health | Kind::Probe => true,
     }
 }
@@ -242,13 +242,13 @@ pub(crate) fn is_being_promoted(endpoint: &Endpoint, status: u16, node: &Node) -
 }
 
 /// After a restart of Postgres this one may go on with a connection that is gone (fixed in 3.2.1).
-fn for_ever(node: &Node) -> &'static str {
+fn known_bug_hint(node: &Node) -> &'static str {
     let is_faulty = node.patroni.version.as_deref() == Some("3.2.0");
     if is_faulty { " (a fault of Patroni 3.2.0 if it stays: upgrade or restart Patroni)" } else { "" }
 }
 
 fn describe(node: &Node) -> String {
-    let mut text = node.role.replace('_', " ");
+    let mut text = node.role_text();
     if let Some(state) = &node.replication_state {
         text = format!("{text} {state}");
     } else if let Some(timeline) = node.timeline {
@@ -258,7 +258,7 @@ fn describe(node: &Node) -> String {
 }
 
 /// What an operator should know of the cluster beside it.
-pub(crate) fn circumstances(node: &Node) -> String {
+pub(crate) fn cluster_flags(node: &Node) -> String {
     let all = [
         (node.cluster_unlocked, ", nobody holds the lock"),
         (node.pause, ", paused"),
@@ -272,19 +272,18 @@ fn is_leaders(endpoint: &Endpoint, node: &Node) -> bool {
     match endpoint.kind() {
         Kind::StandbyLeader => node.role == "standby_leader",
         Kind::Primary => role_fits(endpoint, node),
-        _ => matches!(node.role.as_str(), "primary" | "master" | "standby_leader"),
+        _ => node.is_leader(),
     }
 }
 
-fn stand_by(endpoint: &Endpoint, status: u16, node: &Node) -> String {
-    let is_primary = matches!(node.role.as_str(), "primary" | "master");
+fn standby_reason(endpoint: &Endpoint, status: u16, node: &Node) -> String {
     let why = match endpoint.kind() {
         _ if is_being_promoted(endpoint, status, node) => ", being promoted".to_owned(),
         Kind::Reads if node.tags.noloadbalance => " noloadbalance".to_owned(),
-        Kind::Reads if endpoint.is_filtered() && !is_primary => format!(" but not {endpoint}"),
+        Kind::Reads if endpoint.is_filtered() && !node.is_primary() => format!(" but not {endpoint}"),
         _ => String::new(),
     };
-    describe(node) + &why + &circumstances(node)
+    describe(node) + &why + &cluster_flags(node)
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn told(sections: &[Section], moments: &[&str]) -> Vec<&'static str> {
     for judgement in all {
         now = now + ms(100);
         let judgement = memory.learn(now, now, judgement);
-        if !memory.is_unconfirmed() {
+        if !memory.is_recheck_pending() {
             words.push(memory.verdict(now, &judgement).word());
         }
     }

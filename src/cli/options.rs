@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::values::{
-    FORMATS, Listen, ON_FAILURE, ON_STANDBY, OrNone, SocketPath, absolute, duration, named, one_of, yes_or_no,
+    FORMATS, Listen, ON_FAILURE, ON_STANDBY, OrNone, SocketPath, absolute, duration, one_of, parse_short, yes_or_no,
 };
 use crate::config::HOLD_FILE;
 use crate::endpoint::Endpoint;
@@ -16,15 +16,14 @@ use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::patroni::BaseUrl;
 
-/// With what a bug report should say: what was built in.
+/// The version, and the features that are built in, for bug reports.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
 
-/// A check is answered before HAProxy gives up, and each one before the unit's TimeoutStopSec= is
-/// over.
+/// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
 pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 
-/// So long after its demotion a node may be called READY, so not longer than the longest
-/// `agent-inter` that makes sense.
+/// A demoted node may be called READY for this long, so not longer than the longest `agent-inter`
+/// that makes sense.
 const MAX_AGES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 
 /// What is left of the lock's lease at the least is `ttl - loop_wait - retry_timeout`, 10 s with
@@ -42,7 +41,7 @@ const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(20
     max_term_width = 100,
     disable_help_subcommand = true,
     after_long_help = "Each option can also be set in the environment. The variable is PATRONI_CHECK_ and the option's \
-    pub(super) name: PATRONI_CHECK_ON_FAILURE=drain. The command line wins over the environment. An empty value means the default. \
+    name: PATRONI_CHECK_ON_FAILURE=drain. The command line wins over the environment. An empty value means the default. \
     A PATRONI_CHECK_ variable that is no option is an error. The service has its settings in \
     /etc/default/patroni-check. The commands use the settings of the service, too.\n\n\
     Exit status (`explain` has its own):\n  \
@@ -66,7 +65,7 @@ pub(super) struct Options {
     /// use it. For `/readiness` with parameters Patroni gets a second request, because the answer
     /// to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
-    #[arg(value_parser = named::<Endpoint>)]
+    #[arg(value_parser = parse_short::<Endpoint>)]
     pub(super) endpoint: Endpoint,
 
     /// More endpoints that agent-send may name
@@ -75,7 +74,7 @@ pub(super) struct Options {
     /// socket, the one of --endpoint, or one of these. The option may be repeated, 64 times at
     /// most. In the environment the endpoints are separated by spaces: `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
-    #[arg(value_parser = named::<Endpoint>)]
+    #[arg(value_parser = parse_short::<Endpoint>)]
     pub(super) also: Vec<Endpoint>,
 
     /// Listen on this address and port
@@ -192,8 +191,8 @@ pub(super) struct Options {
 
     /// Accept any certificate from Patroni
     ///
-    /// The program warns about it at each start. In the environment the value is `yes` or `no`, in
-    /// any form that systemd takes.
+    /// The service and the commands warn about it when they start. In the environment the value is
+    /// `yes` or `no`, in any form that systemd takes.
     #[arg(long, global = true, env = "PATRONI_CHECK_INSECURE", hide_env = true, hide_short_help = true)]
     #[arg(value_parser = yes_or_no)]
     pub(super) insecure: bool,

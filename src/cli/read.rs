@@ -12,7 +12,7 @@ use super::meant::CommandLine;
 use super::options::{Options, TypedCommand};
 use crate::config::{BadConfiguration, HOLD_FILE};
 use crate::systemd::journal::complain;
-use crate::systemd::service::Service;
+use crate::systemd::service_settings::ServiceSettings;
 use crate::text::single_spaced;
 
 /// The environment variables that are ours begin so.
@@ -22,30 +22,30 @@ const PREFIX: &str = "PATRONI_CHECK_";
 const VALUE_LIMIT: usize = 4096;
 
 /// Each port costs a descriptor, and its endpoint a thread.
-const LISTEN_LIMIT: usize = 64;
+const ENDPOINTS_LIMIT: usize = 64;
 
 /// Settings by the names of their environment variables.
 type Settings = BTreeMap<String, String>;
 
 impl CommandLine {
-    /// Reads command line and environment, and where a person wants something of the program, the
-    /// service's settings: each counts where the one before says nothing. `--help` and `--version`
-    /// print and end the program.
+    /// Reads the command line and the environment and, for a command, the service's settings. The
+    /// command line wins over the environment, and both win over the settings. `--help` and
+    /// `--version` print and end the program.
     ///
     /// # Errors
     /// Anything that can't be meant.
     pub fn read() -> Result<Self, BadConfiguration> {
-        let mut options = Options::with(&Settings::new())?;
+        let mut options = Options::with_defaults(&Settings::new())?;
         if let Some(command) = &options.command {
-            let service = Service::find();
+            let service = ServiceSettings::find();
             let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
             let settings = settings_of(&service, command);
-            options = Options::with(&settings).map_err(of_service)?;
+            options = Options::with_defaults(&settings).map_err(of_service)?;
             if !matches!(options.command, Some(TypedCommand::HaproxyConfig(_))) {
-                options.has_the_hold_of(&service, &settings)?;
+                options.check_hold_file(&service, &settings)?;
             }
         }
-        options.meant()
+        options.validate()
     }
 
     /// Reads a command line alone, without the environment and the service's settings.
@@ -54,30 +54,29 @@ impl CommandLine {
     /// Anything that can't be meant.
     pub fn parse(arguments: &[&str]) -> Result<Self, BadConfiguration> {
         let line = ["patroni-check"].iter().chain(arguments).map(OsString::from);
-        let matches = parse(Options::command().mut_args(|arg| arg.env(None::<&str>)), line)?;
-        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))?.meant()
+        let matches = matches_of(Options::command().mut_args(|arg| arg.env(None::<&str>)), line)?;
+        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))?.validate()
     }
 }
 
 impl Options {
-    fn meant(self) -> Result<CommandLine, BadConfiguration> {
+    fn validate(self) -> Result<CommandLine, BadConfiguration> {
         if self.cert.is_some() != self.key.is_some() {
             return Err(BadConfiguration("--cert and --key need each other".into()));
         }
-        if self.listen.len() > LISTEN_LIMIT {
-            return Err(BadConfiguration(format!("--listen: {LISTEN_LIMIT} ports at most")));
+        if self.listen.len() > ENDPOINTS_LIMIT {
+            return Err(BadConfiguration(format!("--listen: {ENDPOINTS_LIMIT} ports at most")));
         }
-        if self.also.len() > LISTEN_LIMIT {
-            return Err(BadConfiguration(format!("--also: {LISTEN_LIMIT} endpoints at most")));
+        if self.also.len() > ENDPOINTS_LIMIT {
+            return Err(BadConfiguration(format!("--also: {ENDPOINTS_LIMIT} endpoints at most")));
         }
         let meant = CommandLine::from(self);
         meant.config.reply_policy(&meant.config.endpoint)?;
         Ok(meant)
     }
 
-    /// What the command line says, where it does not the environment, where that does not either
-    /// these settings.
-    fn with(settings: &Settings) -> Result<Self, BadConfiguration> {
+    /// The options. The command line wins over the environment, and both win over these settings.
+    fn with_defaults(settings: &Settings) -> Result<Self, BadConfiguration> {
         let mut known = Vec::new();
         let command = Options::command().mut_args(|arg| {
             let Some(name) = variable(&arg) else { return arg };
@@ -90,7 +89,7 @@ impl Options {
                 None => arg,
             }
         });
-        let matches = parse(command, std::env::args_os())?;
+        let matches = matches_of(command, std::env::args_os())?;
         let own = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
         let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
         // What was meant by a misspelt one would be left undone.
@@ -100,13 +99,13 @@ impl Options {
         Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))
     }
 
-    /// That the service sees the hold that is meant here.
-    fn has_the_hold_of(&self, service: &Service, settings: &Settings) -> Result<(), BadConfiguration> {
+    /// Refuses a hold file that the service can't see.
+    fn check_hold_file(&self, service: &ServiceSettings, settings: &Settings) -> Result<(), BadConfiguration> {
         let file = self.hold_file.display();
         let of_service = settings.get("PATRONI_CHECK_HOLD_FILE").filter(|value| !value.is_empty());
         let of_service = of_service.map_or(HOLD_FILE, String::as_str);
         let from = &service.from;
-        match service.is_kept_from(&self.hold_file) {
+        match service.why_hidden(&self.hold_file) {
             _ if !service.is_known() => Ok(()),
             _ if self.hold_file != Path::new(of_service) => {
                 complain(&format!("--hold-file {file}: {from} uses another file, {of_service}"));
@@ -126,12 +125,12 @@ fn variable(arg: &Arg) -> Option<String> {
 
 /// The service's settings: the options in its `ExecStart=`, then its environment. Says which of
 /// them are not to be had.
-fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
+fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Settings {
     let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
     let is_about_hold = matches!(command, TypedCommand::Hold { .. } | TypedCommand::Release);
     let line = ["patroni-check"].into_iter().chain(service.arguments.iter().map(String::as_str)).map(OsString::from);
     let own = Options::command().mut_args(|arg| arg.env(None::<&str>));
-    match parse(own.disable_help_flag(true).disable_version_flag(true), line) {
+    match matches_of(own.disable_help_flag(true).disable_version_flag(true), line) {
         Ok(matches) => {
             for arg in Options::command().get_arguments() {
                 let id = arg.get_id().as_str();
@@ -141,7 +140,7 @@ fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
                 };
                 let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
                 let value = values.collect::<Vec<_>>().join(" ");
-                // A variable that systemd puts in, and nobody else can.
+                // systemd expands this variable; its value is not known here.
                 if !value.contains('$') {
                     settings.insert(name, value);
                 } else if !is_about_hold || id == "hold_file" {
@@ -157,7 +156,7 @@ fn settings_of(service: &Service, command: &TypedCommand) -> Settings {
     settings
 }
 
-fn parse(command: clap::Command, line: impl Iterator<Item = OsString>) -> Result<ArgMatches, BadConfiguration> {
+fn matches_of(command: clap::Command, line: impl Iterator<Item = OsString>) -> Result<ArgMatches, BadConfiguration> {
     let matches = command.try_get_matches_from(line).map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
         _ => BadConfiguration(one_line(&e)),

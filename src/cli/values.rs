@@ -34,7 +34,7 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, role) = match text.split_once('=') {
-            Some((address, role)) => (address, Some(named(role)?)),
+            Some((address, role)) => (address, Some(parse_short(role)?)),
             None => (text, None),
         };
         let address =
@@ -68,32 +68,32 @@ impl FromStr for SocketPath {
 }
 
 /// Values by their names, each with what it means.
-pub(super) type Named<T> = &'static [(&'static str, &'static str, T)];
+pub(super) type Words<T> = &'static [(&'static str, &'static str, T)];
 
 /// Names of reply formats, as completions explain them.
-pub(super) const FORMATS: Named<ReplyFormat> = &[
+pub(super) const FORMATS: Words<ReplyFormat> = &[
     ("full", "Two words and the reason: MAINT UP # replica streaming", ReplyFormat::Full),
     ("plain", "One word: READY or MAINT", ReplyFormat::Plain),
 ];
 
-pub(super) const ON_FAILURE: Named<OnFailure> = &[
+pub(super) const ON_FAILURE: Words<OnFailure> = &[
     ("maint", "In maintenance", OnFailure::Maint),
     ("down", "Down, which alarms", OnFailure::Down),
     ("drain", "No new sessions, and none is cut", OnFailure::Drain),
     ("silent", "Nothing: HAProxy keeps the last state", OnFailure::Silent),
 ];
 
-pub(super) const ON_STANDBY: Named<OnStandby> = &[
+pub(super) const ON_STANDBY: Words<OnStandby> = &[
     ("maint", "In maintenance, which no monitoring takes for a fault", OnStandby::Maint),
     ("drain", "No new sessions, and none is cut", OnStandby::Drain),
     ("down", "Down", OnStandby::Down),
 ];
 
 /// One of these, by its name.
-pub(super) fn one_of<T: Copy + Send + Sync + 'static>(named: Named<T>) -> impl TypedValueParser<Value = T> {
-    let values = named.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+pub(super) fn one_of<T: Copy + Send + Sync + 'static>(words: Words<T>) -> impl TypedValueParser<Value = T> {
+    let values = words.iter().map(|(name, help, _)| PossibleValue::new(*name).help(*help));
     PossibleValuesParser::new(values).try_map(move |given| {
-        let found = named.iter().find(|(name, _, _)| *name == given);
+        let found = words.iter().find(|(name, _, _)| *name == given);
         found.map(|(_, _, value)| *value).ok_or("an unknown value")
     })
 }
@@ -120,7 +120,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     if is_file { Ok(text.into()) } else { Err(format!("write the whole path of a file, like {HOLD_FILE}")) }
 }
 
-/// What is said in the name of a socket as well.
-pub(super) fn named<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
+/// What may also be the name of a socket, so at most 255 bytes.
+pub(super) fn parse_short<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
     if text.len() > NAME_LIMIT { Err(format!("too long: {NAME_LIMIT} bytes at most")) } else { text.parse() }
 }

@@ -29,7 +29,7 @@ pub fn answer(mut connection: Socket, role: &ListenerRole, config: &Config) -> R
             line if line.is_empty() => None,
             line => match requested_endpoint(&line, &config.endpoint).and_then(|endpoint| listed(endpoint, config)) {
                 Ok(endpoint) => ask(&endpoint, config, Instant::now())?,
-                Err(verdict) => config.reply_policy(&config.endpoint)?.reply(&config.hold().over(verdict)),
+                Err(verdict) => config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict)),
             },
         },
         ListenerRole::Metrics => {
@@ -92,5 +92,5 @@ fn ask(endpoint: &Endpoint, config: &Config, arrived: Instant) -> Result<Option<
     let client = config.client()?;
     let observation = client.get_within(endpoint, arrived, config.limits.deadline);
     let verdict = judge(endpoint, &observation).verdict;
-    Ok(policy.reply(&config.hold().over(verdict)))
+    Ok(policy.reply(&config.hold().overriding(verdict)))
 }

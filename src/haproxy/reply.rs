@@ -65,9 +65,9 @@ pub struct Reply {
 }
 
 impl ReplyPolicy {
-    /// The policy for an endpoint. Unless told otherwise a broken node is, where one node of the
-    /// cluster is meant, like a healthy standby not the one (`maint`), and where the node is meant
-    /// to serve, DOWN.
+    /// The policy for an endpoint. By default a broken node replies `maint` on an endpoint that
+    /// only one node serves, like any other node there, and `down` on all others. In the plain
+    /// format it is always `maint`.
     ///
     /// # Errors
     /// `plain` has no `UP` that could revert a `DOWN`, so it refuses `down`.

@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 use super::syntax::{haproxy_name, is_host_name};
 use crate::patroni::body::{Cluster, Member};
 
-/// A line for each member, in the order of their names: it changes with no switchover. And above it
-/// what is otherwise than in Patroni, names as Rust writes them, in which nothing ends a comment or
-/// is obeyed by a terminal.
+/// A `server` line for each member, sorted by name, so that a switchover changes nothing. A comment
+/// above it says what differs from Patroni. Names in comments are quoted as Rust does it: no
+/// newline ends the comment, and no escape reaches a terminal.
 pub(super) fn servers(cluster: &Cluster) -> Result<Vec<String>, String> {
     let mut members: Vec<&Member> = cluster.members.iter().collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));

@@ -30,7 +30,7 @@ impl Story {
     /// The same answer twice.
     fn confirmed(&mut self, ms: u64, judgement: Judgement) -> Verdict {
         self.at(ms, judgement.clone());
-        assert!(self.memory.is_unconfirmed());
+        assert!(self.memory.is_recheck_pending());
         self.at(ms + 2, judgement)
     }
 
@@ -119,7 +119,7 @@ fn a_lock_that_another_node_has_is_lost_at_once() {
     story.at(100, unlocked());
     assert_eq!(story.confirmed(200, without_lock()), stand_by());
     assert_eq!(story.at(210, without_lock()), stand_by());
-    assert!(!story.memory.is_unconfirmed());
+    assert!(!story.memory.is_recheck_pending());
     story.at(300, holds());
     story.at(400, unknown());
     assert_eq!(story.confirmed(500, without_lock()), stand_by(), "Patroni was there all the time");
@@ -165,9 +165,9 @@ fn a_torn_answer_is_asked_again() {
     story.at(0, holds());
     for after in [unlocked(), holds(), in_pause(stand_by())] {
         story.at(100, without_lock());
-        assert!(story.memory.is_unconfirmed());
+        assert!(story.memory.is_recheck_pending());
         assert_eq!(story.at(110, after), serve());
-        assert!(!story.memory.is_unconfirmed());
+        assert!(!story.memory.is_recheck_pending());
     }
 }
 

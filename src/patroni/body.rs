@@ -57,6 +57,23 @@ pub struct Node {
     pub tags: Tags,
 }
 
+impl Node {
+    /// Whether this is the primary, whatever its Patroni calls it.
+    pub(crate) fn is_primary(&self) -> bool {
+        matches!(self.role.as_str(), "primary" | "master")
+    }
+
+    /// Whether this has the role of a node that holds the lock.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.is_primary() || self.role == "standby_leader"
+    }
+
+    /// The role, for people.
+    pub(crate) fn role_text(&self) -> String {
+        self.role.replace('_', " ")
+    }
+}
+
 /// The `patroni` object of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct PatroniInfo {

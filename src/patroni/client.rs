@@ -45,18 +45,18 @@ pub struct Answer {
 pub struct Client {
     base: BaseUrl,
     tls: Tls,
-    connect: Duration,
+    connect_timeout: Duration,
 }
 
 impl Client {
-    /// Patroni at this base address, with at most `connect` for its port to take a connection, so
-    /// that another address of its host is tried in time. That costs Patroni nothing: what it does
-    /// itself, a TLS handshake first, is waited for.
+    /// Patroni at this base address, with at most `connect_timeout` for its port to take a
+    /// connection, so that another address of its host is tried in time. That costs Patroni
+    /// nothing: what it does itself, a TLS handshake first, is waited for.
     ///
     /// # Errors
     /// A sentence that says which certificate file can't be used and why.
-    pub fn new(base: BaseUrl, tls: Tls, connect: Duration) -> Result<Self, String> {
-        let client = Client { base, tls, connect };
+    pub fn new(base: BaseUrl, tls: Tls, connect_timeout: Duration) -> Result<Self, String> {
+        let client = Client { base, tls, connect_timeout };
         client.agent()?;
         Ok(client)
     }
@@ -88,10 +88,10 @@ impl Client {
             let agent = patroni.agent().map_err(NoAnswer::Other)?;
             let Response { status, body, .. } = exchange(&agent, &format!("{}/cluster", patroni.base))?;
             if status != 200 {
-                return Err(Failure::NotHttp(format!("status {status}")));
+                return Err(Failure::BadAnswer(format!("status {status}")));
             }
-            let body = body.ok_or_else(|| Failure::NotHttp("endless body".into()))?;
-            Cluster::read(&body).ok_or(Failure::NotHttp("no list of members".into()))
+            let body = body.ok_or_else(|| Failure::BadAnswer("endless body".into()))?;
+            Cluster::read(&body).ok_or(Failure::BadAnswer("no list of members".into()))
         })
     }
 
@@ -103,12 +103,12 @@ impl Client {
         limit: Duration,
         ask: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let (found, finding) = channel();
+        let (found_tx, found_rx) = channel();
         let patroni = self.clone();
-        let thread = thread::Builder::new().spawn(move || found.send(ask(&patroni)).is_ok());
+        let thread = thread::Builder::new().spawn(move || found_tx.send(ask(&patroni)).is_ok());
         thread.map_err(|e| NoAnswer::Other(format!("no thread to ask it: {e}")))?;
         let late = |_| Err(NoAnswer::NotWithin(limit).into());
-        finding.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
+        found_rx.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
     }
 
     /// The base address.
@@ -120,28 +120,28 @@ impl Client {
     /// not what it says.
     pub fn in_the_other_scheme(&self) -> Client {
         let tls = Tls { insecure: true, ..Tls::default() };
-        Client { base: self.base.in_the_other_scheme(), tls, connect: self.connect }
+        Client { base: self.base.in_the_other_scheme(), tls, connect_timeout: self.connect_timeout }
     }
 
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each
     /// connection), and certificates that were renewed on disk are picked up.
     fn agent(&self) -> Result<Agent, String> {
         let tls = if self.base.is_https() { Some(self.tls.load()?) } else { None };
-        Ok(http_agent(self.connect, tls, TcpConnector::default()))
+        Ok(http_agent(self.connect_timeout, tls, TcpConnector::default()))
     }
 }
 
 /// A client that takes Patroni's answers as they are: no proxy, no redirect, no compression. It
-/// reaches Patroni by this connector and within `connect`; over that it speaks TLS, if so
+/// reaches Patroni by this connector and within `connect_timeout`; over that it speaks TLS, if so
 /// configured.
-pub fn http_agent(connect: Duration, tls: Option<Arc<ClientConfig>>, connector: impl Connector) -> Agent {
+pub fn http_agent(connect_timeout: Duration, tls: Option<Arc<ClientConfig>>, connector: impl Connector) -> Agent {
     let config = Config::builder()
         .user_agent(concat!("patroni-check/", env!("CARGO_PKG_VERSION")))
         .proxy(None)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .timeout_connect(Some(connect))
+        .timeout_connect(Some(connect_timeout))
         .timeout_global(Some(GIVE_UP))
         .input_buffer_size(2 * HEAD_LIMIT)
         .output_buffer_size(HEAD_LIMIT)

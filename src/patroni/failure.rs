@@ -12,7 +12,7 @@ pub enum Failure {
     /// Nothing was learnt.
     NoAnswer(NoAnswer),
     /// Something answered that does not speak HTTP, or not as Patroni does: what it did.
-    NotHttp(String),
+    BadAnswer(String),
 }
 
 /// Why nothing was learnt.
@@ -42,7 +42,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::NoAnswer(why) => why.fmt(f),
-            Failure::NotHttp(what) => f.write_str(what),
+            Failure::BadAnswer(what) => f.write_str(what),
         }
     }
 }
@@ -76,9 +76,9 @@ impl From<ureq::Error> for Failure {
             ureq::Error::Timeout(ureq::Timeout::Connect) => NoAnswer::ConnectTimeout.into(),
             ureq::Error::Timeout(_) => NoAnswer::Timeout.into(),
             ureq::Error::HostNotFound => NoAnswer::NoAddress.into(),
-            ureq::Error::BodyExceedsLimit(_) => Failure::NotHttp("endless answer".into()),
+            ureq::Error::BodyExceedsLimit(_) => Failure::BadAnswer("endless answer".into()),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
-                Failure::NotHttp("not HTTP".into())
+                Failure::BadAnswer("not HTTP".into())
             }
             e => NoAnswer::Other(e.to_string()).into(),
         }

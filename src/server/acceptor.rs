@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::request_reader::Framing;
@@ -26,7 +27,7 @@ const RESERVED_AN_ENDPOINT: usize = 8;
 pub(super) enum ListenerKind {
     /// The answer of this endpoint, by its index in the table.
     Endpoint(usize),
-    /// What they ask for first.
+    /// They send a request first.
     Request(Framing),
 }
 
@@ -110,8 +111,15 @@ impl Acceptor {
     }
 }
 
-/// One more client could not be answered, for want of a descriptor for asking Patroni, and had
-/// better wait.
+/// Whether accepting failed because too much is open, so that closing something helps.
+pub(super) fn is_for_want_of_room(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// How many clients may be open: the limit of descriptors less what the program needs itself. One
+/// more could be accepted and not answered, for want of a descriptor for asking Patroni, so it
+/// waits in the backlog.
 pub(super) fn max_connections(endpoints: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
     limit.saturating_sub(RESERVED + endpoints * RESERVED_AN_ENDPOINT).clamp(1, MAX_CONNECTIONS)

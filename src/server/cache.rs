@@ -44,8 +44,8 @@ impl<C> Cache<C> {
         None
     }
 
-    /// Whether a request to Patroni is to begin now, and notes that it does: somebody waits, and
-    /// none is in flight.
+    /// Begins a fetch if a check waits and none is in flight. If so, the caller has to ask Patroni
+    /// now.
     pub fn begin_fetch(&mut self, now: Moment) -> bool {
         let begin = self.fetch.is_none() && !self.waiting.is_empty();
         if begin {
@@ -60,17 +60,17 @@ impl<C> Cache<C> {
     pub fn fetch_completed(&mut self, now: Moment, judgement: Judgement) -> Vec<(C, Verdict)> {
         let Some(began) = self.fetch.take() else { return Vec::new() };
         let mut answered = Vec::new();
-        if self.memory.is_late(now.since_by_boot(began)) {
+        if self.memory.is_stale(now.since_by_boot(began)) {
             // It comes too late for those who wait: the host was stopped meanwhile, or this loop.
             answered = self.take_expired(now);
-        } else if self.memory.is_late(now.since(began)) {
+        } else if self.memory.is_stale(now.since(began)) {
             // The wall clock was set, or a virtual machine was stopped, and the answer may be from
-            // before: those who wait cause another request. That a clock was set costs nobody his
+            // before: those who wait cause another request. A clock that is set must not cut
             // sessions.
             return answered;
         }
         let judgement = self.memory.learn(now, began, judgement);
-        if self.memory.is_unconfirmed() {
+        if self.memory.is_recheck_pending() {
             return answered;
         }
         let verdict = self.memory.verdict(now, &judgement);

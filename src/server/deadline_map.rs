@@ -10,7 +10,7 @@ use mio::Token;
 pub(super) struct DeadlineMap<T> {
     timeout: Duration,
     entries: HashMap<Token, T>,
-    /// Of some the entry is gone by then.
+    /// It may name entries that were removed.
     deadlines: VecDeque<(Instant, Token)>,
 }
 

@@ -11,7 +11,7 @@ use mio::{Events, Poll, Token, Waker};
 use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 
-use super::acceptor::{Acceptor, ListenerKind, max_connections};
+use super::acceptor::{Acceptor, ListenerKind, is_for_want_of_room, max_connections};
 use super::endpoints::EndpointTable;
 use super::lingering_close::LingeringClose;
 use super::request_reader::{Framing, PartialRequest, RequestReader};
@@ -36,16 +36,17 @@ const FETCH_ENDED: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
 /// The loop, and all that it knows.
-pub(super) struct Server {
+pub(super) struct EventLoop {
     poll: Poll,
     signals: Signals,
     acceptor: Acceptor,
     request_reader: RequestReader,
     endpoints: EndpointTable,
     lingering_close: LingeringClose,
-    /// What a check asks about that names nothing, and the policy for one that names nothing that
-    /// we know.
-    default: (Endpoint, ReplyPolicy),
+    /// What a check asks about that names nothing.
+    default_endpoint: Endpoint,
+    /// For a check that names no endpoint that is served.
+    fallback_policy: ReplyPolicy,
     journal: Journal,
     notifier: Notifier,
     hold: Hold,
@@ -58,7 +59,7 @@ pub(super) struct Server {
     stop_at: Option<Instant>,
 }
 
-impl Server {
+impl EventLoop {
     pub(super) fn new(
         sockets: Vec<(TcpListener, ListenerRole)>,
         config: &Config,
@@ -83,7 +84,7 @@ impl Server {
             acceptor.add(socket, kind, poll.registry())?;
         }
         let deadline = config.limits.deadline;
-        Ok(Server {
+        Ok(EventLoop {
             poll,
             signals,
             next_client: Token(acceptor.listeners()),
@@ -92,7 +93,8 @@ impl Server {
             max_connections: max_connections(endpoints.len()),
             endpoints,
             lingering_close: LingeringClose::new(deadline),
-            default: (config.endpoint.clone(), config.reply_policy(&config.endpoint)?),
+            default_endpoint: config.endpoint.clone(),
+            fallback_policy: config.reply_policy(&config.endpoint)?,
             journal,
             notifier,
             hold: config.hold(),
@@ -189,7 +191,7 @@ impl Server {
                 match self.acceptor.accept(listener, now) {
                     Ok(Some((kind, client))) => self.admit(kind, client),
                     Ok(None) => break,
-                    Err(_) if self.close_oldest() => {}
+                    Err(e) if is_for_want_of_room(&e) && self.close_oldest() => {}
                     Err(e) => {
                         if let Some(warning) = self.acceptor.pause(listener, now, &e) {
                             self.journal.warn(warning);
@@ -236,16 +238,16 @@ impl Server {
     fn dispatch_request(&mut self, request: PartialRequest) {
         let PartialRequest { framing, ref bytes, .. } = request;
         match framing {
-            // HAProxy's line may be on its way again, and HAProxy keeps what it knows where nothing
-            // is said.
+            // No byte came: HAProxy's packet may have been lost and be sent again. Without a reply
+            // HAProxy keeps its state.
             Framing::Line if bytes.is_empty() => {}
             Framing::Line => {
-                let endpoint = requested_endpoint(bytes, &self.default.0);
+                let endpoint = requested_endpoint(bytes, &self.default_endpoint);
                 match endpoint.and_then(|endpoint| self.endpoints.listed(&endpoint)) {
                     Ok(index) => self.check(index, request.client),
                     Err(verdict) => {
                         let verdict = self.unless_held(verdict);
-                        let reply = self.default.1.reply(&verdict);
+                        let reply = self.fallback_policy.reply(&verdict);
                         self.send_reply(request.client, reply.map(|reply| reply.line()));
                     }
                 }
@@ -329,7 +331,8 @@ impl Server {
         token
     }
 
-    /// What is still in the backlog is for the next process: systemd holds the port.
+    /// Notes when the loop must end, and tells systemd. Nothing is accepted from now on: the
+    /// backlog is for the next process, as systemd holds the port.
     fn stop(&mut self) {
         self.signals.drain();
         if self.stop_at.is_none() {

@@ -23,7 +23,7 @@ impl LingeringClose {
 
     /// Closes our half of the connection, and the whole once the client has closed its own.
     pub(super) fn begin(&mut self, now: Instant, mut client: TcpStream, token: Token, registry: &Registry) {
-        if client.shutdown(Shutdown::Write).is_err() || !may_send_more(&mut client) {
+        if client.shutdown(Shutdown::Write).is_err() || !drain_once(&mut client) {
             return;
         }
         if registry.register(&mut client, token, Interest::READABLE).is_ok() {
@@ -33,7 +33,7 @@ impl LingeringClose {
 
     /// The poll says that a client sent something or closed.
     pub(super) fn drain(&mut self, token: Token) {
-        if self.clients.get_mut(token).is_some_and(|client| !may_send_more(client)) {
+        if self.clients.get_mut(token).is_some_and(|client| !drain_once(client)) {
             self.clients.remove(token);
         }
     }
@@ -57,8 +57,9 @@ impl LingeringClose {
     }
 }
 
-/// Reads what there is. Whether more may come: neither closed nor reset, nor sending without end.
-fn may_send_more(client: &mut TcpStream) -> bool {
+/// Reads what there is, 1 MiB at most. Whether more may come: neither closed nor reset, nor sending
+/// without end.
+fn drain_once(client: &mut TcpStream) -> bool {
     let mut buffer = [0; 4096];
     for _ in 0..256 {
         match client.read(&mut buffer) {

@@ -9,8 +9,9 @@ use mio::{Interest, Registry, Token};
 
 use super::deadline_map::DeadlineMap;
 
-/// A client that has not sent its request by then is closed. HAProxy sends its line with the first
-/// packet after the connection is made; one that is lost comes some hundred milliseconds later.
+/// After this, what came is taken for the request: nothing or half an HTTP head is dropped, half a
+/// line gets the reply of a failure. HAProxy sends its line with the first packet after the
+/// connection is made; one that is lost comes some hundred milliseconds later.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a request ends.
@@ -33,8 +34,8 @@ impl Framing {
     }
 }
 
-/// What a client has sent of its request. It may end before its end: the client closed, its time
-/// was up, or it is too long.
+/// What a client has sent of its request. It may be incomplete: the client closed, its time was up,
+/// or it is too long.
 pub(super) struct PartialRequest {
     pub(super) client: TcpStream,
     pub(super) framing: Framing,

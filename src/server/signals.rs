@@ -17,8 +17,8 @@ impl Signals {
         for signal in [SIGTERM, SIGINT] {
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        // What asks other programs for their settings anew, or for their log files, would end this
-        // one.
+        // Their default action ends a program. Tools send them to make daemons read their settings
+        // or open their logs again.
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::default())?;
         }

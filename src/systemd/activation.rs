@@ -1,4 +1,5 @@
-//! Who holds the socket: found out, not chosen by a flag.
+//! How the program was started: with listeners, with one connection, or by a person. No flag says
+//! it.
 
 use std::error::Error;
 use std::fmt;
@@ -17,8 +18,7 @@ use crate::endpoint::Endpoint;
 /// More than any unit passes; a process has 1024 by default.
 const DESCRIPTORS_LIMIT: u64 = 1024;
 
-/// The persistent service was started without a socket to answer on, and an answer to nobody is no
-/// use to it.
+/// The service was started without a socket. To print the reply would help nobody.
 #[derive(Debug)]
 pub struct NoSocket;
 

@@ -40,7 +40,8 @@ pub fn assignments(text: &[u8], comments_continue: bool) -> Option<BTreeMap<Stri
     // How much of a value is left without the blanks at its end.
     let mut kept = None;
     let mut place = Place::Line;
-    // An end of the last line that is not there, but not where it would be part of something.
+    // `None` after the last byte ends an unfinished last line. It adds nothing to a value in quotes
+    // or after a backslash.
     for byte in text.iter().copied().map(Some).chain([None]) {
         let is_end = matches!(byte, None | Some(b'\n' | b'\r'));
         let is_blank = is_end || matches!(byte, Some(b' ' | b'\t'));

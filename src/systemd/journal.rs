@@ -18,7 +18,8 @@ use crate::patroni::body::Body;
 use crate::text::printable;
 use crate::verdict::Verdict;
 
-/// So many entries wait while the journal takes none; a change of verdict is an entry.
+/// Entries that may wait for the journal; more are counted and dropped. A change of verdict is an
+/// entry.
 const WAITING: usize = 256;
 
 /// A change of verdict.
@@ -43,9 +44,9 @@ struct Entry {
 /// The journal, written by a thread of its own: a journald that is stopped, a full disk or a pipe
 /// that nobody reads hold up whoever writes.
 pub struct Journal {
-    entries: SyncSender<Entry>,
+    entries_tx: SyncSender<Entry>,
     lost: Arc<AtomicUsize>,
-    ended: Receiver<()>,
+    ended_rx: Receiver<()>,
 }
 
 impl Journal {
@@ -54,12 +55,12 @@ impl Journal {
     /// # Errors
     /// No thread to be had.
     pub fn new() -> io::Result<Self> {
-        let (entries, waiting) = sync_channel::<Entry>(WAITING);
-        let (end, ended) = channel();
+        let (entries_tx, entries_rx) = sync_channel::<Entry>(WAITING);
+        let (ended_tx, ended_rx) = channel();
         let lost = Arc::new(AtomicUsize::new(0));
         let lost_too = Arc::clone(&lost);
         thread::Builder::new().name("journal".into()).spawn(move || {
-            for entry in waiting {
+            for entry in entries_rx {
                 entry.write();
                 let count = lost_too.swap(0, Ordering::Relaxed);
                 if count > 0 {
@@ -67,9 +68,9 @@ impl Journal {
                     Entry::plain(Priority::Warning, message).write();
                 }
             }
-            let _ = end.send(());
+            let _ = ended_tx.send(());
         })?;
-        Ok(Journal { entries, lost, ended })
+        Ok(Journal { entries_tx, lost, ended_rx })
     }
 
     /// A warning.
@@ -100,13 +101,13 @@ impl Journal {
     }
 
     /// Waits until all is written, but no longer than this.
-    pub fn end(self, timeout: Duration) {
-        drop(self.entries);
-        let _ = self.ended.recv_timeout(timeout);
+    pub fn flush(self, timeout: Duration) {
+        drop(self.entries_tx);
+        let _ = self.ended_rx.recv_timeout(timeout);
     }
 
     fn write(&self, entry: Entry) {
-        if self.entries.try_send(entry).is_err() {
+        if self.entries_tx.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -117,7 +118,8 @@ impl Entry {
         Entry { priority, message, fields: vec![("SYSLOG_IDENTIFIER", "patroni-check".to_owned())] }
     }
 
-    /// Nothing more can be done where nobody takes it.
+    /// Writes it to the journal, else to standard error, unless that is a client's connection.
+    /// Errors are dropped: there is nowhere to report them.
     fn write(self) {
         let is_clients = is_connection(&io::stderr());
         let is_for_journal = is_clients || connected_to_journal();

@@ -14,11 +14,11 @@ use sd_notify::NotifyState;
 /// How often `systemctl status` gets new counts where no watchdog asks for more.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
-/// So long after a READY=1 that was not taken comes the next.
+/// The pause before a READY=1 that was not taken is sent again.
 const READY_AGAIN: Duration = Duration::from_millis(100);
 
-/// A watchdog's period that asks for more than this is a slip of the pen, and would be all that we
-/// do.
+/// The shortest pause between pings. A WatchdogSec= below it is a mistake, and the loop would do
+/// nothing else.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// STATUS has at most so many characters. PID 1 drops a notification of more than 4096 bytes whole
@@ -64,8 +64,8 @@ impl Notifier {
         Notifier { manager: None, every: STATUS_EVERY, due: None, owes_ready: false }
     }
 
-    /// READY=1: listening. What keeps it from the manager now may have passed soon, and it waits for
-    /// it, so it is sent until it is taken.
+    /// READY=1: listening. What keeps it from the manager now may have passed soon, and it waits
+    /// for it, so it is sent until it is taken.
     ///
     /// # Errors
     /// What kept it from the manager.
@@ -78,7 +78,7 @@ impl Notifier {
         sent
     }
 
-    /// When the watchdog's next sign of life is due.
+    /// When the next notification is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -9,7 +9,8 @@ pub(crate) struct SocketUnit {
     /// `active` or not.
     pub(crate) state: String,
     pub(crate) listen: String,
-    /// What it is for, by its name, or with `accept` by its service.
+    /// What the socket is for: by its FileDescriptorName=, with Accept=yes by its service's
+    /// --endpoint.
     pub(crate) role: String,
     /// Whether there is a process for each connection.
     pub(crate) accept: bool,

@@ -65,13 +65,13 @@ fn run(mut command: Command) -> Result<String, String> {
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = started else { return Ok(String::new()) };
     let Some(output) = child.stdout.take() else { return Ok(String::new()) };
-    let (printed, printing) = channel();
+    let (output_tx, output_rx) = channel();
     let reader = thread::Builder::new().spawn(move || {
         let mut text = Vec::new();
         let _ = output.take(OUTPUT_LIMIT).read_to_end(&mut text);
-        let _ = printed.send(text);
+        let _ = output_tx.send(text);
     });
-    let text = reader.ok().and_then(|_| printing.recv_timeout(TIMEOUT).ok());
+    let text = reader.ok().and_then(|_| output_rx.recv_timeout(TIMEOUT).ok());
     let _ = child.kill();
     let text = text.ok_or_else(|| format!("systemctl has not answered within {TIMEOUT:?}; the units are not known"))?;
     let _ = child.wait();

@@ -190,7 +190,7 @@ fn silence_is_inconclusive_and_garbage_is_not() {
     let primary = "/primary".parse().unwrap();
     let refused = Failure::NoAnswer(NoAnswer::ConnectionRefused);
     assert_eq!(judge(&primary, &Err(refused)), Judgement::silence("patroni: connection refused".into()));
-    let garbage = Failure::NotHttp("not HTTP".into());
+    let garbage = Failure::BadAnswer("not HTTP".into());
     assert_eq!(judge(&primary, &Err(garbage)), Judgement::conclusive(fail("patroni: not HTTP"), None));
 }
 

@@ -9,7 +9,7 @@ use crate::haproxy::reply::{Reply, ReplyFormat};
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Client, Observation};
 use crate::systemd::socket_units::{SocketUnit, socket_units};
-use crate::verdict::{Verdict, circumstances, is_being_promoted, judge, too_old};
+use crate::verdict::{Verdict, cluster_flags, is_being_promoted, judge, too_old};
 
 /// Why the service may say something else.
 const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
@@ -89,7 +89,7 @@ impl Row {
         );
         let judged = judge(&endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
-        let verdict = config.hold().over(judged);
+        let verdict = config.hold().overriding(judged);
         let is_held = matches!(verdict, Verdict::Held(_));
         let why = if vetoed && !is_held { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
         let full = config.reply_policy_in(ReplyFormat::Full, &endpoint)?.reply(&verdict);
@@ -103,18 +103,18 @@ impl Row {
 /// The first line: the node in a few words.
 fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row], named: bool) -> (Health, String) {
     if let (Verdict::Fail(why), _) | (Verdict::StandBy(why) | Verdict::Held(why), None) = (verdict, node) {
-        return (Health::Critical, why.clone() + &node.map_or_else(String::new, circumstances));
+        return (Health::Critical, why.clone() + &node.map_or_else(String::new, cluster_flags));
     }
     let node_says = node.map_or_else(String::new, |node| {
         let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
-        format!("{} {}{timeline}{}", node.role.replace('_', " "), node.state, circumstances(node))
+        format!("{} {}{timeline}{}", node.role_text(), node.state, cluster_flags(node))
     });
     let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.endpoint, node).is_some());
     let failed: Vec<&Row> = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).collect();
     match failed.iter().find(|row| named || !is_too_old(row)) {
         Some(row) if named => (Health::Critical, format!("{}: {}", row.endpoint, row.why)),
         Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
-        None => match config.hold().over(verdict.clone()) {
+        None => match config.hold().overriding(verdict.clone()) {
             Verdict::Held(why) => (Health::Warning, format!("{node_says}, {why}")),
             _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
             _ => match rows.iter().find(|row| row.is_being_promoted) {

@@ -70,7 +70,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Where to look when Patroni has not answered, all of it or, as `failure` says, anything.
+    /// Where to look if a request was not answered. `failure` is there if none was.
     pub(super) fn hints(&mut self, failure: Option<&Failure>) -> Vec<String> {
         let mut hints = Vec::new();
         if self.silent.is_some() {

@@ -44,7 +44,7 @@ fn in_a_pause_a_lock_that_was_not_here_is_believed_at_the_second_time() {
     story.at(0, replica());
     // Torn: the store was lost between the body and the status.
     story.at(100, has_lock());
-    assert!(story.memory.is_unconfirmed());
+    assert!(story.memory.is_recheck_pending());
     assert_eq!(story.at(102, in_pause(serve())), stand_by());
     assert_eq!(story.confirmed(200, has_lock()), serve());
     assert_eq!(story.at(1000, in_pause(serve())), serve());

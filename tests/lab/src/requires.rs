@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing. It is no `PATRONI_CHECK_…`, as
-/// the program takes each of these for a setting, and refuses what is none.
+/// What must be there: `all`, or `all-but-root` for an ordinary user. Unset or empty: nothing. It
+/// is no `PATRONI_CHECK_…`, as the program takes each of these for a setting, and refuses what is
+/// none.
 const DEMANDED: &str = "LAB_REQUIRES";
 
 /// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a

@@ -21,7 +21,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// The service, as systemd would start it.
 #[derive(Default)]
-pub(crate) struct Service {
+pub(crate) struct ServiceSettings {
     /// Where its settings come from.
     pub from: String,
     /// Its environment, as far as the unit says.
@@ -33,7 +33,7 @@ pub(crate) struct Service {
     unit: Option<Unit>,
 }
 
-impl Service {
+impl ServiceSettings {
     /// The service that answers checks on this host. Without one its settings file counts alone.
     pub(crate) fn find() -> Self {
         let names = ["patroni-check.socket", "patroni-check.service", "patroni-check@x.service"];
@@ -47,7 +47,7 @@ impl Service {
         let wanted = if accept { names[2] } else { names[1] };
         let unit = units.into_iter().find(|unit| unit.value("Id") == wanted && unit.is_loaded());
         let from = unit.as_ref().map_or(SETTINGS, |_| wanted).replace("@x", "@");
-        let mut service = Service { from, unknown, ..Service::default() };
+        let mut service = ServiceSettings { from, unknown, ..ServiceSettings::default() };
         match &unit {
             Some(unit) => service.read_unit(unit, wanted),
             None => service.read_file(SETTINGS, true),
@@ -110,7 +110,7 @@ impl Service {
 
     /// What keeps the service from looking at this file, with what its unit says: then it can't see
     /// a hold there.
-    pub(crate) fn is_kept_from(&self, file: &Path) -> Option<String> {
+    pub(crate) fn why_hidden(&self, file: &Path) -> Option<String> {
         let unit = self.unit.as_ref()?;
         // Where symbolic links lead, of as much as is there.
         let there = file.ancestors().find_map(|path| path.canonicalize().ok())?;

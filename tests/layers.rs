@@ -1,5 +1,5 @@
-//! The rooms of `src/` and their order: each module imports only from those above it in
-//! `src/lib.rs`, and no two files import from each other, directly or by way of others.
+//! The layers of `src/`: each module imports only from those listed before it in `src/lib.rs`, and
+//! no two files import from each other, directly or by way of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
