@@ -125,7 +125,7 @@ DEMANDED = all-but-root
 endif
 
 # The tests that take seconds and need nothing.
-QUICK = accepting agent_send documents invocation lock properties recorded responder layers settings statements
+QUICK = accepting agent_send documents http invocation lock properties recorded responder layers settings statements
 
 quick:
 	@tests/install-toolchain fmt clippy
@@ -138,7 +138,8 @@ quick:
 
 # What the tests run of it is built before them, and no cargo runs in a cargo.
 test: quick
-	@tests/install-packages $(STACK) debootstrap iproute2 pandoc prometheus python3-pip rpm systemd-container
+	@tests/install-packages $(STACK) apache2-utils curl debootstrap iproute2 keepalived pandoc prometheus python3-pip rpm \
+	    systemd-container wget
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked && $(LAB) demo --bin simulate
@@ -195,7 +196,7 @@ install:
 	    sed 's|/usr/bin/|$(BINDIR)/|' systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
 	for page in $(MAN); do \
 	    install -D -m 644 man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; \

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_patroni_check_global_optspecs
-    string join \n patroni= endpoint= also= listen= words= on-failure= on-standby= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
 end
 
 function __fish_patroni_check_needs_command
@@ -26,7 +26,8 @@ end
 
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'More endpoints that agent-send may name' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l connection -d 'What a passed connection is for' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l also -d 'More endpoints that a check may name' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l listen -d 'Listen on this address and port' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l words -d 'Reply format: full or plain' -r -f -a "full\t'Two words and the reason: MAINT UP # replica streaming'
 plain\t'One word: READY or MAINT'"
@@ -49,6 +50,7 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -s h -l help -
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -s V -l version -d 'Print version'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "explain" -d 'Show what this node answers on each endpoint, and why'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy-config" -d 'Write an HAProxy configuration for this cluster'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "is" -d 'Say by the exit status whether this node may take the traffic'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Answer every check with MAINT until `release`'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End the hold'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
@@ -59,6 +61,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l 
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'Print JSON, for scripts'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l http-port -d 'The port of the HTTP checks' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Prefix of the backends\' names' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where writing clients connect' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where reading clients connect' -r
@@ -73,9 +76,21 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-conf
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l key -d 'Key of our certificate' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l http -d 'Use HTTP checks instead of the agent-check'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'Print only the backends'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l wait -d 'Wait this long for a yes' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l deadline -d 'Wait this long for Patroni\'s answer' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l quiet -d 'Print nothing if the answer is yes or no'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l strict -d 'Exit with 255 instead of 2'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l insecure -d 'Accept any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'Our certificate for Patroni' -r -F

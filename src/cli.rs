@@ -3,10 +3,11 @@
 mod meant;
 mod options;
 mod read;
+mod subcommands;
 mod values;
 
 pub use meant::{Command, CommandLine};
-pub use options::DEADLINES;
+pub use values::DEADLINES;
 
 /// The command line as clap knows it, for what is made from it: completions, the manual page and
 /// the settings file.

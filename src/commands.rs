@@ -4,4 +4,5 @@
 pub mod explain;
 pub mod haproxy_config;
 pub mod hold;
+pub mod is;
 pub mod one_shot;

@@ -22,6 +22,8 @@ pub enum ListenerRole {
     Endpoint(Endpoint),
     /// Checks that name their endpoint themselves (HAProxy's `agent-send`).
     AgentSend,
+    /// Checks by HTTP.
+    Http,
     /// Prometheus.
     Metrics,
 }
@@ -36,6 +38,7 @@ impl FromStr for ListenerRole {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "agent-send" => Ok(ListenerRole::AgentSend),
+            "http" => Ok(ListenerRole::Http),
             "metrics" => Ok(ListenerRole::Metrics),
             endpoint => Ok(ListenerRole::Endpoint(endpoint.parse()?)),
         }
@@ -47,6 +50,7 @@ impl fmt::Display for ListenerRole {
         match self {
             ListenerRole::Endpoint(endpoint) => endpoint.fmt(f),
             ListenerRole::AgentSend => f.write_str("agent-send"),
+            ListenerRole::Http => f.write_str("http"),
             ListenerRole::Metrics => f.write_str("metrics"),
         }
     }
@@ -86,7 +90,9 @@ pub struct Config {
     pub tls: Tls,
     /// The endpoint of sockets whose name does not say one.
     pub endpoint: Endpoint,
-    /// Further endpoints that a check may name by agent-send.
+    /// The role of a passed connection whose name does not say one; the default endpoint's without it.
+    pub connection: Option<ListenerRole>,
+    /// Further endpoints that a check may name by agent-send or HTTP.
     pub also: Vec<Endpoint>,
     /// The sockets to bind ourselves.
     pub listen: Vec<(SocketAddr, ListenerRole)>,
@@ -111,7 +117,7 @@ impl Config {
             .then(|| format!("--insecure: the certificate is not checked, and any server at {who} counts as Patroni"))
     }
 
-    /// The endpoints that a check may name by agent-send, beside those of the sockets.
+    /// The endpoints that a check may name by agent-send or HTTP, beside those of the sockets.
     pub fn listed_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         std::iter::once(&self.endpoint).chain(&self.also)
     }
@@ -129,12 +135,24 @@ impl Config {
         }
     }
 
+    /// The role of a passed connection. systemd passes no name of its own with Accept=yes, and inetd
+    /// passes none at all, so the settings may say it.
+    pub(crate) fn connection_role(&self, name: &str) -> ListenerRole {
+        let said = name.parse().ok().or_else(|| self.connection.clone());
+        said.unwrap_or_else(|| ListenerRole::Endpoint(self.endpoint.clone()))
+    }
+
     /// A client of Patroni's REST API.
     ///
     /// # Errors
     /// A certificate file that can't be used.
     pub fn client(&self) -> Result<Client, BadConfiguration> {
-        Client::new(self.patroni.clone(), self.tls.clone(), self.limits.deadline).map_err(BadConfiguration)
+        self.client_within(self.limits.deadline)
+    }
+
+    /// The same for one who waits this long.
+    pub(crate) fn client_within(&self, deadline: Duration) -> Result<Client, BadConfiguration> {
+        Client::new(self.patroni.clone(), self.tls.clone(), deadline).map_err(BadConfiguration)
     }
 
     /// How verdicts on an endpoint are replied.

@@ -15,6 +15,7 @@ pub mod verdict;
 
 pub mod haproxy;
 pub mod hold;
+pub mod http;
 
 pub mod config;
 pub mod systemd;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use patroni_check::cli::{Command, CommandLine};
-use patroni_check::commands::{explain, haproxy_config, hold, one_shot};
+use patroni_check::commands::{explain, haproxy_config, hold, is, one_shot};
 use patroni_check::config::{BadConfiguration, Config};
 use patroni_check::server;
 use patroni_check::systemd::activation::{Activation, NoSocket};
@@ -15,7 +15,10 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(e) => {
             complain(&e.to_string());
-            ExitCode::from(if e.is::<BadConfiguration>() {
+            ExitCode::from(if std::env::args_os().any(|argument| argument == "--strict") {
+                // Of `is`, which only this option is for: whatever went wrong, the job must not seem skipped.
+                is::STRICT
+            } else if e.is::<BadConfiguration>() {
                 2
             } else if e.is::<NoSocket>() {
                 NoSocket::STATUS
@@ -35,6 +38,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         None => answer(&config)?,
         Some(Command::Explain { endpoints, json }) => return explain::run(&config, &endpoints, json),
         Some(Command::HaproxyConfig(choices)) => haproxy_config::run(&config, &choices)?,
+        Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),
         Some(Command::Hold { reason }) => hold::begin(&config.hold(), &reason)?,
         Some(Command::Release) => hold::end(&config.hold())?,
     }

@@ -3,9 +3,12 @@
 
 mod acceptor;
 pub mod cache;
+mod check;
 mod deadline_map;
+mod dispatch;
 mod endpoints;
 mod event_loop;
+mod hold_lookup;
 mod lingering_close;
 mod metrics;
 pub(crate) mod request_reader;

@@ -40,7 +40,7 @@ fn a_socket_named_metrics_is_for_prometheus() {
         prometheus_takes(&text);
     }
     let address = ([127, 0, 0, 1], second).into();
-    assert!(check_after_sending(address, b"POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(check_after_sending(address, b"POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "));
     assert_eq!(patroni.requests().len(), 4, "to look is not to ask");
     // One process for each check has no counts.
     let agent = Agent::activated(&["--accept", "--fdname=metrics"], &["--patroni", &patroni.url()]);

@@ -100,20 +100,27 @@ fn the_services_have_the_same_sandbox() {
     assert!(of_the_service.len() > 20, "{of_the_service:?}");
     assert_eq!(sandbox(include_str!("../systemd/patroni-check@.service")), of_the_service);
     assert_eq!(sandbox(include_str!("../systemd/patroni-check-replica@.service")), of_the_service);
+    assert_eq!(sandbox(include_str!("../systemd/patroni-check-http@.service")), of_the_service);
 }
 
 /// A process for one check is the same on each port.
 #[test]
-fn the_templates_differ_in_their_endpoint_only() {
+fn the_templates_differ_in_their_role_only() {
     let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
     let of_the_primary = lines(include_str!("../systemd/patroni-check@.service"));
-    let of_replicas = lines(include_str!("../systemd/patroni-check-replica@.service"));
-    assert_eq!(of_the_primary.len(), of_replicas.len());
-    for (one, other) in of_the_primary.iter().zip(of_replicas) {
-        match one.split_once('=') {
-            Some(("Description", _)) => {}
-            Some(("ExecStart", command)) => assert_eq!(other, format!("ExecStart={command} --endpoint /replica")),
-            _ => assert_eq!(*one, other),
+    let others = [
+        (include_str!("../systemd/patroni-check-replica@.service"), "--endpoint /replica"),
+        (include_str!("../systemd/patroni-check-http@.service"), "--connection http"),
+    ];
+    for (other, role) in others {
+        let other = lines(other);
+        assert_eq!(of_the_primary.len(), other.len());
+        for (one, other) in of_the_primary.iter().zip(other) {
+            match one.split_once('=') {
+                Some(("Description", _)) => {}
+                Some(("ExecStart", command)) => assert_eq!(other, format!("ExecStart={command} {role}")),
+                _ => assert_eq!(*one, other),
+            }
         }
     }
 }
@@ -125,7 +132,12 @@ fn a_prefix_is_heeded_in_the_units() {
     }
     let root = TempDir::new().unwrap();
     install(root.path(), "/opt/pc");
-    for unit in ["patroni-check.service", "patroni-check@.service", "patroni-check-replica@.service"] {
+    for unit in [
+        "patroni-check.service",
+        "patroni-check@.service",
+        "patroni-check-replica@.service",
+        "patroni-check-http@.service",
+    ] {
         let text = fs::read_to_string(root.path().join("opt/pc/lib/systemd/system").join(unit)).unwrap();
         assert!(text.lines().any(|line| line.starts_with("ExecStart=/opt/pc/bin/patroni-check")), "{text}");
     }

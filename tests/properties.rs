@@ -62,6 +62,35 @@ fn endpoint() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), likely.expect("a regular expression")]
 }
 
+/// Pieces of a request's head, and others.
+fn head_piece() -> impl Strategy<Value = Vec<u8>> {
+    let telling = [
+        "GET ",
+        "HEAD ",
+        "OPTIONS ",
+        "POST ",
+        "/primary",
+        "/",
+        "/replica?lag=1MB",
+        "http://db1:5559/sync",
+        "*",
+        " HTTP/1.1",
+        " HTTP/1.0",
+        " HTTP/2",
+        "\r\n",
+        "\n",
+        "\r\n\r\n",
+        "Host: db1\r\n",
+        "Content-Length: 7\r\n",
+        " ",
+        "\0",
+        "%70",
+        "\u{1b}[31m",
+    ];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    prop_oneof![6 => telling, 1 => prop::collection::vec(any::<u8>(), 0..20)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -70,6 +99,11 @@ proptest! {
         properties::endpoint(&text);
         properties::name(&text);
         properties::name(&format!("{text}\n"));
+    }
+
+    #[test]
+    fn http_heads(bytes in prop::collection::vec(head_piece(), 0..8)) {
+        properties::http_head(&bytes.concat());
     }
 
     #[test]

@@ -161,11 +161,15 @@ fn the_durations_of_the_documents_are_those_of_the_program() {
         format!("{} {}", &duration[..unit], &duration[unit..])
     };
     let command = cli::command();
-    let each_check = ["patroni-check@.service", "patroni-check-replica@.service"].map(|unit| {
+    let templates = ["patroni-check@.service", "patroni-check-replica@.service", "patroni-check-http@.service"];
+    let each_check = templates.map(|unit| {
         let variable = setting(unit, "Environment").unwrap();
         variable.strip_prefix("PATRONI_CHECK_DEADLINE=").unwrap().to_owned()
     });
-    assert!(help("deadline").contains(&each_check[0]) && each_check[0] == each_check[1], "{each_check:?}");
+    assert!(
+        help("deadline").contains(&each_check[0]) && each_check.iter().all(|one| *one == each_check[0]),
+        "{each_check:?}"
+    );
     let guide = rows(&text("docs/guide.md"));
     let row = guide.iter().find(|row| row[0].starts_with("`--deadline`")).unwrap();
     let durations = [spaced(&default(&command, "deadline")), spaced(&each_check[0])];
@@ -187,7 +191,13 @@ fn the_durations_of_the_documents_are_those_of_the_program() {
 /// Where the ports are said: the sockets, both manuals, the options of `haproxy-config`.
 #[test]
 fn the_ports_of_the_documents_are_those_of_the_sockets() {
-    let units = ["patroni-check", "patroni-check-replica", "patroni-check-agent-send", "patroni-check-metrics"];
+    let units = [
+        "patroni-check",
+        "patroni-check-replica",
+        "patroni-check-agent-send",
+        "patroni-check-http",
+        "patroni-check-metrics",
+    ];
     let units = units.map(|name| format!("{name}.socket"));
     let guide = [rows(&text("README.md")), rows(&text("docs/guide.md"))].concat();
     let page = text("man/patroni-check.socket.5.md");
@@ -235,7 +245,7 @@ fn the_names_of_metrics_and_fields_are_those_of_the_program() {
     let fields: Vec<_> =
         names(journal, "PATRONI_CHECK_").into_iter().map(|name| format!("PATRONI_CHECK_{name}")).collect();
     let metrics = names(&text("man/patroni-check.socket.5.md"), "patroni_check_");
-    assert!(fields.len() == 7 && metrics.len() == 5, "{fields:?} {metrics:?}");
+    assert!(fields.len() == 7 && metrics.len() == 7, "{fields:?} {metrics:?}");
     for name in fields.into_iter().chain(metrics) {
         assert!(code.contains(&format!("\"{name}\"")), "no {name} in src/");
     }

@@ -1,6 +1,8 @@
 //! What is meant by what was typed.
 
-use super::options::{Explain, HaproxyConfig, Options, TypedCommand};
+use super::options::Options;
+use super::subcommands::{Explain, HaproxyConfig, Is, TypedCommand};
+use crate::commands::is::Question;
 use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
 use crate::haproxy::config_text::Choices;
@@ -27,6 +29,8 @@ pub enum Command {
     },
     /// Write a configuration of HAProxy.
     HaproxyConfig(Box<Choices>),
+    /// Say by the exit status whether this node may take the traffic.
+    Is(Question),
     /// Begin a hold.
     Hold {
         /// Why.
@@ -44,6 +48,7 @@ impl From<Options> for CommandLine {
             patroni: options.patroni,
             tls: Tls { cacert: options.cacert, identity: options.cert.zip(options.key), insecure: options.insecure },
             endpoint: options.endpoint,
+            connection: options.connection,
             also: options.also,
             listen,
             format: options.words,
@@ -61,6 +66,9 @@ impl From<TypedCommand> for Command {
         match typed {
             TypedCommand::Explain(Explain { endpoints, json }) => Command::Explain { endpoints, json },
             TypedCommand::HaproxyConfig(typed) => Command::HaproxyConfig(Box::new((*typed).into())),
+            TypedCommand::Is(Is { endpoint, quiet, wait, deadline, strict }) => {
+                Command::Is(Question { endpoint, quiet, wait, deadline, strict })
+            }
             TypedCommand::Hold { reason } => Command::Hold { reason: reason.join(" ") },
             TypedCommand::Release => Command::Release,
         }
@@ -70,6 +78,7 @@ impl From<TypedCommand> for Command {
 impl From<HaproxyConfig> for Choices {
     fn from(typed: HaproxyConfig) -> Self {
         Choices {
+            http_port: typed.http.then_some(typed.http_port),
             section: typed.section,
             name: typed.name,
             read_write: typed.read_write.0,

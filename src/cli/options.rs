@@ -5,22 +5,19 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 
+use super::subcommands::TypedCommand;
 use super::values::{
-    FORMATS, Listen, ON_FAILURE, ON_STANDBY, OrNone, SocketPath, absolute, duration, one_of, parse_short, yes_or_no,
+    DEADLINES, FORMATS, Listen, ON_FAILURE, ON_STANDBY, absolute, duration, one_of, parse_short, yes_or_no,
 };
-use crate::config::HOLD_FILE;
+use crate::config::{HOLD_FILE, ListenerRole};
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
-use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::patroni::BaseUrl;
 
 /// The version, and the features that are built in, for bug reports.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
-
-/// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
-pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 
 /// A demoted node may be called READY for this long, so not longer than the longest `agent-inter`
 /// that makes sense.
@@ -68,11 +65,20 @@ pub(super) struct Options {
     #[arg(value_parser = parse_short::<Endpoint>)]
     pub(super) endpoint: Endpoint,
 
-    /// More endpoints that agent-send may name
+    /// What a passed connection is for
     ///
-    /// On an agent-send socket each check names an endpoint. It may be the endpoint of another
-    /// socket, the one of --endpoint, or one of these. The option may be repeated, 64 times at
-    /// most. In the environment the endpoints are separated by spaces: `/replica?lag=16MB /sync`.
+    /// An endpoint, `agent-send` or `http`. This is for one process for each connection: systemd with
+    /// Accept=yes and inetd do not pass the name of the socket. The default is --endpoint.
+    #[arg(long, env = "PATRONI_CHECK_CONNECTION", hide_env = true, value_name = "ROLE")]
+    #[arg(hide_short_help = true, value_parser = parse_short::<ListenerRole>)]
+    pub(super) connection: Option<ListenerRole>,
+
+    /// More endpoints that a check may name
+    ///
+    /// On an agent-send socket and on an http socket each check names an endpoint. It may be the
+    /// endpoint of another socket, the one of --endpoint, or one of these. The option may be repeated,
+    /// 64 times at most. In the environment the endpoints are separated by spaces:
+    /// `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
     #[arg(value_parser = parse_short::<Endpoint>)]
     pub(super) also: Vec<Endpoint>,
@@ -80,7 +86,7 @@ pub(super) struct Options {
     /// Listen on this address and port
     ///
     /// Use this on a host without systemd, such as a container. It has no effect if systemd passes
-    /// sockets. `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send` or `metrics`.
+    /// sockets. `ADDR:PORT=NAME` says what the port is for: an endpoint, `agent-send`, `http` or `metrics`.
     /// The option may be repeated, 64 times at most. In the environment the ports are separated by
     /// spaces: `127.0.0.1:5555 127.0.0.1:5556=/replica`.
     #[arg(long, env = "PATRONI_CHECK_LISTEN", hide_env = true, value_name = "ADDR:PORT", value_delimiter = ' ')]
@@ -214,129 +220,4 @@ pub(super) struct Options {
     /// What to do instead of answering checks
     #[command(subcommand)]
     pub(super) command: Option<TypedCommand>,
-}
-
-/// What a person may want of the program.
-#[derive(Debug, Subcommand)]
-pub(super) enum TypedCommand {
-    /// Show what this node answers on each endpoint, and why
-    ///
-    /// Asks Patroni for each endpoint, or only for those that are named. Shows the status of
-    /// Patroni's answer, the verdict, the reply in both formats, and the reason. `200 vetoed` means
-    /// that the body of the answer spoke against the status. The first line also says whether the
-    /// cluster is paused, whether it is in failsafe mode, and whether nobody holds the leader lock.
-    /// In these cases the service may answer differently, because it remembers who held the lock. A
-    /// second table shows the sockets and what each answers for. If Patroni can't be reached, the
-    /// output says where to look.
-    ///
-    /// There is one request at a time. Each request may take 5s, and all together 10s. After a
-    /// request without an answer there is no other. Lines have at most 80 characters, except for
-    /// the first line. What can't be printed is shown as `?`. Colours are for terminals, and only
-    /// if NO_COLOR is not set.
-    #[command(after_long_help = "Exit status, as monitoring wants it:\n  \
-        0  OK\n  \
-        1  WARNING: the node is held, nobody holds the leader lock, the node has\n     \
-        the lock and is still being promoted, or an endpoint gives an odd answer\n  \
-        2  CRITICAL: Patroni does not answer, Postgres does not run, an endpoint\n     \
-        that was named is broken, or the usage or configuration is wrong")]
-    Explain(Explain),
-    /// Write an HAProxy configuration for this cluster
-    ///
-    /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for
-    /// writes, a port for reads and a stats page. A member without a usable address is left out,
-    /// and a comment says so. A name that HAProxy does not take is changed, and no two names become
-    /// the same.
-    HaproxyConfig(Box<HaproxyConfig>),
-    /// Answer every check with MAINT until `release`
-    ///
-    /// The hold outlives restarts of the service and of the host. It needs root. A missing
-    /// directory is created so that the service can read it, whatever the umask. A --hold-file that
-    /// the service can't see is refused.
-    Hold {
-        /// Shown by HAProxy, the journal and explain
-        reason: Vec<String>,
-    },
-    /// End the hold
-    ///
-    /// Patroni decides again, from the next check on.
-    Release,
-}
-
-/// What `explain` may be told.
-#[derive(Debug, Args)]
-pub(super) struct Explain {
-    /// Only these endpoints
-    #[arg(value_name = "ENDPOINT")]
-    pub(super) endpoints: Vec<Endpoint>,
-
-    /// Print JSON, for scripts
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// What the configuration should have.
-#[derive(Debug, Args)]
-pub(super) struct HaproxyConfig {
-    /// Print only the backends
-    ///
-    /// Leave out the sections global and defaults and the stats page, for a configuration that has
-    /// its own.
-    #[arg(long)]
-    pub(super) section: bool,
-
-    /// Prefix of the backends' names
-    ///
-    /// The names are `NAME_read_write` and `NAME_read_only`.
-    #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
-    pub(super) name: String,
-
-    /// Where writing clients connect
-    ///
-    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
-    #[arg(long, value_name = "BIND", default_value = ":5000")]
-    pub(super) read_write: OrNone<Bind>,
-
-    /// Where reading clients connect
-    ///
-    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
-    #[arg(long, value_name = "BIND", default_value = ":5001")]
-    pub(super) read_only: OrNone<Bind>,
-
-    /// The agent's port for writes
-    ///
-    /// The port of patroni-check.socket on the database hosts.
-    #[arg(long, value_name = "PORT", default_value = "5555", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) agent_port: u16,
-
-    /// The agent's port for reads
-    ///
-    /// The port of patroni-check-replica.socket on the database hosts.
-    #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) replica_port: u16,
-
-    /// Where the stats page is
-    ///
-    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
-    #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000")]
-    pub(super) stats: OrNone<Bind>,
-
-    /// Admin socket
-    ///
-    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is
-    /// missing. Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image
-    /// has neither.
-    #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
-    pub(super) stats_socket: OrNone<SocketPath>,
-
-    /// Most connections to a server
-    ///
-    /// HAProxy queues further connections.
-    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) maxconn: u32,
-
-    /// Resolve servers' names while HAProxy runs
-    ///
-    /// The name of the resolvers section that is written for this.
-    #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
-    pub(super) resolvers: Option<String>,
 }

@@ -9,7 +9,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 use super::meant::CommandLine;
-use super::options::{Options, TypedCommand};
+use super::options::Options;
+use super::subcommands::TypedCommand;
 use crate::config::{BadConfiguration, HOLD_FILE};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;

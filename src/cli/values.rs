@@ -13,6 +13,9 @@ use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
 use crate::haproxy::syntax::socket_path;
 
+/// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
+pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
+
 /// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
 const NAME_LIMIT: usize = 255;
 

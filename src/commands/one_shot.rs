@@ -1,6 +1,7 @@
 //! One check, one GET, one answer: what one process for each connection does, inetd's, or a
 //! shell's.
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Instant;
@@ -11,7 +12,8 @@ use crate::config::{BadConfiguration, Config, ListenerRole};
 use crate::endpoint::Endpoint;
 use crate::haproxy::agent_send::{not_listed, requested_endpoint};
 use crate::haproxy::reply::Reply;
-use crate::server::request_reader::{Framing, REQUEST_TIMEOUT};
+use crate::http::{Request, Response};
+use crate::server::request_reader::{Protocol, REQUEST_TIMEOUT};
 use crate::verdict::{Verdict, judge};
 
 /// Answers the one check of this connection. There is no earlier verdict that could stand, so
@@ -19,27 +21,28 @@ use crate::verdict::{Verdict, judge};
 ///
 /// # Errors
 /// A wrong configuration, or a thread that could not be started. A client that is gone is none.
-pub fn answer(mut connection: Socket, role: &ListenerRole, config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+pub fn answer(mut connection: Socket, role: &ListenerRole, config: &Config) -> Result<(), Box<dyn Error>> {
     let arrived = Instant::now();
     // Whoever accepted it may have left it so, and then nothing below would wait for the client.
     connection.set_nonblocking(false)?;
-    let reply = match role {
-        ListenerRole::Endpoint(endpoint) => ask(endpoint, config, arrived)?,
-        ListenerRole::AgentSend => match read_line(&mut connection, arrived + REQUEST_TIMEOUT) {
-            line if line.is_empty() => None,
-            line => match requested_endpoint(&line, &config.endpoint).and_then(|endpoint| listed(endpoint, config)) {
-                Ok(endpoint) => ask(&endpoint, config, Instant::now())?,
-                Err(verdict) => config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict)),
-            },
-        },
+    let answer = match role {
+        ListenerRole::Endpoint(endpoint) => agent_answer(endpoint, config, arrived)?,
+        ListenerRole::AgentSend => {
+            let line = read_request(&mut connection, Protocol::AgentSend, arrived);
+            if line.is_empty() { None } else { agent_send_answer(&line, config)? }
+        }
+        ListenerRole::Http => {
+            let head = read_request(&mut connection, Protocol::Http, arrived);
+            if head.is_empty() { None } else { Some(http_answer(&head, config)?) }
+        }
         ListenerRole::Metrics => {
             let what = "a socket named metrics needs the persistent service: one process for each check has no counts";
             return Err(BadConfiguration(what.into()).into());
         }
     };
-    let Some(reply) = reply else { return Ok(()) };
+    let Some(answer) = answer else { return Ok(()) };
     let leave = Instant::now() + config.limits.deadline;
-    if connection.write_all(reply.line().as_bytes()).is_ok() && connection.shutdown(Shutdown::Write).is_ok() {
+    if connection.write_all(&answer).is_ok() && connection.shutdown(Shutdown::Write).is_ok() {
         // A close with input unread would send a reset, which could overtake the answer.
         let mut buffer = [0; 16 * 1024];
         while read_until(leave, &mut connection, &mut buffer) > 0 {}
@@ -47,23 +50,58 @@ pub fn answer(mut connection: Socket, role: &ListenerRole, config: &Config) -> R
     Ok(())
 }
 
-fn listed(endpoint: Endpoint, config: &Config) -> Result<Endpoint, Verdict> {
-    let is_listed = config.listed_endpoints().any(|named| *named == endpoint);
-    if is_listed { Ok(endpoint) } else { Err(not_listed(&endpoint)) }
+fn agent_answer(endpoint: &Endpoint, config: &Config, arrived: Instant) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+    let (_, reply) = ask(endpoint, config, arrived)?;
+    Ok(reply.map(|reply| reply.line().into_bytes()))
 }
 
-/// The line with which a check says what it asks about, or what there is of it by then.
-fn read_line(connection: &mut Socket, end: Instant) -> Vec<u8> {
-    let mut line = vec![0; Framing::Line.limit()];
+fn agent_send_answer(line: &[u8], config: &Config) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+    let endpoint = requested_endpoint(line, &config.endpoint).and_then(|endpoint| {
+        let is_listed = is_listed(&endpoint, config);
+        if is_listed { Ok(endpoint) } else { Err(not_listed(&endpoint)) }
+    });
+    match endpoint {
+        Ok(endpoint) => agent_answer(&endpoint, config, Instant::now()),
+        Err(verdict) => {
+            let reply = config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict));
+            Ok(reply.map(|reply| reply.line().into_bytes()))
+        }
+    }
+}
+
+fn http_answer(head: &[u8], config: &Config) -> Result<Vec<u8>, Box<dyn Error>> {
+    let asked = Request::read(head).and_then(|request| {
+        let endpoint = request.endpoint(&config.endpoint)?;
+        let is_listed = is_listed(&endpoint, config);
+        if is_listed { Ok((endpoint, request.method)) } else { Err(Response::not_listed(&endpoint)) }
+    });
+    let response = match asked {
+        Ok((endpoint, method)) => {
+            let (verdict, reply) = ask(&endpoint, config, Instant::now())?;
+            Response::of(&verdict, reply.as_ref()).to(method)
+        }
+        Err(response) => response,
+    };
+    Ok(response.to_bytes())
+}
+
+fn is_listed(endpoint: &Endpoint, config: &Config) -> bool {
+    config.listed_endpoints().any(|listed| listed == endpoint)
+}
+
+/// What a client sends first, or what there is of it when its time is up.
+fn read_request(connection: &mut Socket, protocol: Protocol, arrived: Instant) -> Vec<u8> {
+    let end = arrived + REQUEST_TIMEOUT;
+    let mut request = vec![0; protocol.limit()];
     let mut count = 0;
-    while !line[..count].contains(&b'\n') {
-        match read_until(end, connection, &mut line[count..]) {
+    while !protocol.is_whole(&request[..count]) {
+        match read_until(end, connection, &mut request[count..]) {
             0 => break,
             more => count += more,
         }
     }
-    line.truncate(count);
-    line
+    request.truncate(count);
+    request
 }
 
 /// How many bytes came: none where the other side has closed, or the time is over.
@@ -79,18 +117,19 @@ fn read_until(end: Instant, connection: &mut Socket, buffer: &mut [u8]) -> usize
 ///
 /// # Errors
 /// As [`answer`], and a standard output that takes no more.
-pub fn print(endpoint: &Endpoint, config: &Config) -> Result<(), Box<dyn std::error::Error>> {
-    if let Some(reply) = ask(endpoint, config, Instant::now())? {
-        std::io::stdout().write_all(reply.line().as_bytes())?;
+pub fn print(endpoint: &Endpoint, config: &Config) -> Result<(), Box<dyn Error>> {
+    if let Some(answer) = agent_answer(endpoint, config, Instant::now())? {
+        std::io::stdout().write_all(&answer)?;
     }
     Ok(())
 }
 
-/// The reply to a check that arrived then.
-fn ask(endpoint: &Endpoint, config: &Config, arrived: Instant) -> Result<Option<Reply>, Box<dyn std::error::Error>> {
+/// The verdict on a check that arrived then, and what HAProxy would be told.
+fn ask(endpoint: &Endpoint, config: &Config, arrived: Instant) -> Result<(Verdict, Option<Reply>), Box<dyn Error>> {
     let policy = config.reply_policy(endpoint)?;
     let client = config.client()?;
     let observation = client.get_within(endpoint, arrived, config.limits.deadline);
-    let verdict = judge(endpoint, &observation).verdict;
-    Ok(policy.reply(&config.hold().overriding(verdict)))
+    let verdict = config.hold().overriding(judge(endpoint, &observation).verdict);
+    let reply = policy.reply(&verdict);
+    Ok((verdict, reply))
 }

@@ -11,6 +11,8 @@ use crate::text::printable;
 /// What the configuration is to have.
 #[derive(Debug, Clone)]
 pub struct Choices {
+    /// The port of patroni-check-http.socket on the hosts, where they are to be checked by HTTP.
+    pub http_port: Option<u16>,
     /// The backends alone, without global, defaults and the stats page.
     pub section: bool,
     /// Backends' names begin with it.
@@ -52,7 +54,7 @@ impl Choices {
         }
         match (&self.read_write, &self.read_only) {
             (None, None) => Err("--read-write none and --read-only none leave no backend".into()),
-            (Some(_), Some(_)) if self.agent_port == self.replica_port => Err(format!(
+            (Some(_), Some(_)) if self.http_port.is_none() && self.agent_port == self.replica_port => Err(format!(
                 "--agent-port and --replica-port are both {}: reads would go to the primary alone",
                 self.agent_port
             )),
@@ -78,12 +80,24 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
     }
     let servers = servers(cluster)?.concat();
     if let Some(bind) = &choices.read_write {
-        text += "# Writes. The primary is UP, and the replicas are in MAINT. DOWN means trouble.\n";
+        text += match choices.http_port {
+            None => "# Writes. The primary is UP, and the replicas are in MAINT. DOWN means trouble.\n",
+            Some(_) => {
+                "# Writes. The primary is UP, and the replicas are DOWN. The hosts need patroni-check-http.socket.\n"
+            }
+        };
         text += &listen(choices, "read_write", bind, choices.agent_port);
         text += &servers;
     }
     if let Some(bind) = &choices.read_only {
-        text += "\n# Reads. The replicas are UP, and the primary is in MAINT. The hosts need patroni-check-replica.socket.\n";
+        text += match choices.http_port {
+            None => {
+                "\n# Reads. The replicas are UP, and the primary is in MAINT. The hosts need patroni-check-replica.socket.\n"
+            }
+            Some(_) => {
+                "\n# Reads. The replicas are UP, and the primary is DOWN. The hosts need PATRONI_CHECK_ALSO=/replica.\n"
+            }
+        };
         text += &listen(choices, "read_only", bind, choices.replica_port);
         text += &servers;
     }
@@ -135,6 +149,7 @@ listen stats
     stats refresh 2s
 ";
 
+/// A backend of one kind of traffic, up to its servers.
 fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String {
     let resolvers = choices.resolvers.as_ref().map_or_else(String::new, |name| {
         format!(
@@ -142,27 +157,45 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
              default-server resolvers {name} init-addr last,libc,none\n"
         )
     });
-    let mut text = format!(
+    let maxconn = choices.maxconn;
+    let checks = match choices.http_port {
+        Some(port) => http_checks(view, port, maxconn),
+        None => agent_checks(agent_port, maxconn),
+    };
+    let balance = if view == "read_only" { "    balance leastconn\n" } else { "" };
+    format!(
         "listen {name}_{view}
     bind {bind}
     mode tcp
-    # If a server refuses a connection, the client is told at once. By default HAProxy waits a second and tries the same
+{balance}    # If a server refuses a connection, the client is told at once. By default HAProxy waits a second and tries the same
     # server again.
     retries 0
-    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
+{checks}{resolvers}",
+        name = choices.name,
+    )
+}
+
+fn agent_checks(port: u16, maxconn: u32) -> String {
+    format!(
+        "    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
     option tcp-check
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
     # disabled: when HAProxy starts, a server takes no client until its agent has said READY.
-    default-server disabled check port {agent_port} inter 1s fall 3 rise 1
-    default-server agent-check agent-port {agent_port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
-{resolvers}",
-        name = choices.name,
-        maxconn = choices.maxconn,
-    );
-    if view == "read_only" {
-        text = text.replacen("    mode tcp\n", "    mode tcp\n    balance leastconn\n", 1);
-    }
-    text
+    default-server disabled check port {port} inter 1s fall 3 rise 1
+    default-server agent-check agent-port {port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
+"
+    )
+}
+
+fn http_checks(view: &str, port: u16, maxconn: u32) -> String {
+    let endpoint = if view == "read_only" { "/replica" } else { "/primary" };
+    format!(
+        "    # 200 if the host may take this traffic, 503 if not. So a host that stands by is DOWN here.
+    option httpchk GET {endpoint}
+    http-check expect status 200
+    default-server check port {port} inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions maxconn {maxconn}
+"
+    )
 }
 
 fn describe(cluster: &Cluster) -> String {

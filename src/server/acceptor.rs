@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::request_reader::Framing;
+use super::request_reader::Protocol;
 
 /// The pause of a listener after accepting failed, mostly for want of descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(super) enum ListenerKind {
     /// The answer of this endpoint, by its index in the table.
     Endpoint(usize),
     /// They send a request first.
-    Request(Framing),
+    Request(Protocol),
 }
 
 struct Listener {

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::Waker;
-use mio::net::TcpStream;
 
 use super::cache::Cache;
+use super::check::Check;
 use super::metrics::{Meter, Metrics};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
-use crate::haproxy::agent_send::not_listed;
 use crate::haproxy::reply::ReplyPolicy;
+use crate::http::Response;
 use crate::patroni::{Client, Observation};
 use crate::verdict::{Judgement, Verdict, judge};
 
@@ -25,7 +25,7 @@ use crate::verdict::{Judgement, Verdict, judge};
 pub(super) struct EndpointState {
     pub(super) endpoint: Endpoint,
     pub(super) policy: ReplyPolicy,
-    pub(super) cache: Cache<TcpStream>,
+    pub(super) cache: Cache<Check>,
     pub(super) last_observation: Option<Observation>,
     /// What HAProxy was told last.
     pub(super) last_verdict: Option<Verdict>,
@@ -64,7 +64,7 @@ impl EndpointTable {
         let (results_tx, results_rx) = channel();
         Ok(EndpointTable {
             states: Vec::new(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new()?,
             config: config.clone(),
             client: config.client()?,
             waker: Arc::new(waker),
@@ -96,12 +96,9 @@ impl EndpointTable {
         Ok(index)
     }
 
-    /// The index of an endpoint that a check names itself.
-    ///
-    /// # Errors
-    /// The verdict on one that is not on the list.
-    pub(super) fn listed(&self, endpoint: &Endpoint) -> Result<usize, Verdict> {
-        self.find(endpoint).ok_or_else(|| not_listed(endpoint))
+    /// The index of an endpoint, if it is on the list.
+    pub(super) fn find(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.states.iter().position(|state| state.endpoint == *endpoint)
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> &mut EndpointState {
@@ -124,7 +121,7 @@ impl EndpointTable {
 
     /// Takes note of a fetch that has ended since the last time. Gives its endpoint and the checks
     /// that it answers.
-    pub(super) fn take_result(&mut self, now: Moment) -> Option<(usize, Vec<(TcpStream, Verdict)>)> {
+    pub(super) fn take_result(&mut self, now: Moment) -> Option<(usize, Vec<(Check, Verdict)>)> {
         let FetchResult { index, observation, judgement, took } = self.results_rx.try_recv().ok()?;
         let state = &mut self.states[index];
         state.meter.fetched(took, &observation, &judgement);
@@ -153,13 +150,14 @@ impl EndpointTable {
     }
 
     /// What Prometheus is told.
-    pub(super) fn metrics(&self, now: Instant, request: &[u8]) -> String {
+    pub(super) fn metrics(&self, now: Instant) -> Response {
         self.states.iter().for_each(|state| state.meter.refresh(now));
-        self.metrics.answer(request)
+        self.metrics.response()
     }
 
-    fn find(&self, endpoint: &Endpoint) -> Option<usize> {
-        self.states.iter().position(|state| state.endpoint == *endpoint)
+    /// Counts an HTTP request that got a 400.
+    pub(super) fn count_bad_request(&self) {
+        self.metrics.count_bad_request();
     }
 
     /// Starts the thread that asks Patroni for an endpoint, once for each message. It makes one

@@ -1,6 +1,5 @@
 //! The event loop: one thread over all sockets. Nothing in it may block.
 
-use std::cell::OnceCell;
 use std::error::Error;
 use std::io;
 use std::net::TcpListener;
@@ -12,16 +11,17 @@ use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 
 use super::acceptor::{Acceptor, ListenerKind, is_for_want_of_room, max_connections};
+use super::check::Check;
+use super::dispatch;
 use super::endpoints::EndpointTable;
+use super::hold_lookup::HoldLookup;
 use super::lingering_close::LingeringClose;
-use super::request_reader::{Framing, PartialRequest, RequestReader};
+use super::request_reader::{PartialRequest, Protocol, RequestReader};
 use super::signals::Signals;
 use crate::clock::Moment;
 use crate::config::{Config, ListenerRole};
 use crate::endpoint::Endpoint;
-use crate::haproxy::agent_send::requested_endpoint;
 use crate::haproxy::reply::ReplyPolicy;
-use crate::hold::Hold;
 use crate::systemd::journal::{Change, Journal};
 use crate::systemd::notify::Notifier;
 use crate::verdict::Verdict;
@@ -49,9 +49,7 @@ pub(super) struct EventLoop {
     fallback_policy: ReplyPolicy,
     journal: Journal,
     notifier: Notifier,
-    hold: Hold,
-    /// Why the node is held, if it is; looked up at most once a turn.
-    held: OnceCell<Option<String>>,
+    hold: HoldLookup,
     deadline: Duration,
     next_client: Token,
     max_connections: usize,
@@ -73,14 +71,15 @@ impl EventLoop {
         for (socket, role) in sockets {
             let kind = match role {
                 ListenerRole::Endpoint(endpoint) => ListenerKind::Endpoint(endpoints.get_or_insert(&endpoint)?),
-                ListenerRole::AgentSend => {
-                    for endpoint in config.listed_endpoints() {
-                        endpoints.get_or_insert(endpoint)?;
-                    }
-                    ListenerKind::Request(Framing::Line)
-                }
-                ListenerRole::Metrics => ListenerKind::Request(Framing::HttpHead),
+                ListenerRole::AgentSend => ListenerKind::Request(Protocol::AgentSend),
+                ListenerRole::Http => ListenerKind::Request(Protocol::Http),
+                ListenerRole::Metrics => ListenerKind::Request(Protocol::Metrics),
             };
+            if matches!(kind, ListenerKind::Request(Protocol::AgentSend | Protocol::Http)) {
+                for endpoint in config.listed_endpoints() {
+                    endpoints.get_or_insert(endpoint)?;
+                }
+            }
             acceptor.add(socket, kind, poll.registry())?;
         }
         let deadline = config.limits.deadline;
@@ -97,8 +96,7 @@ impl EventLoop {
             fallback_policy: config.reply_policy(&config.endpoint)?,
             journal,
             notifier,
-            hold: config.hold(),
-            held: OnceCell::new(),
+            hold: HoldLookup::new(config.hold()),
             deadline,
             stop_at: None,
         })
@@ -131,7 +129,7 @@ impl EventLoop {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
-            self.held = OnceCell::new();
+            self.hold.forget();
             for event in &events {
                 match event.token() {
                     FETCH_ENDED => self.answer_by_results(),
@@ -217,10 +215,10 @@ impl EventLoop {
 
     fn admit(&mut self, kind: ListenerKind, client: TcpStream) {
         match kind {
-            ListenerKind::Endpoint(index) => self.check(index, client),
-            ListenerKind::Request(framing) => {
+            ListenerKind::Endpoint(index) => self.check(index, Check::by_agent_check(client)),
+            ListenerKind::Request(protocol) => {
                 let (now, token) = (Instant::now(), self.next_token());
-                let request = self.request_reader.begin(now, client, framing, token, self.poll.registry());
+                let request = self.request_reader.begin(now, client, protocol, token, self.poll.registry());
                 if let Some(request) = request {
                     self.dispatch_request(request);
                 }
@@ -236,45 +234,45 @@ impl EventLoop {
     }
 
     fn dispatch_request(&mut self, request: PartialRequest) {
-        let PartialRequest { framing, ref bytes, .. } = request;
-        match framing {
-            // No byte came: HAProxy's packet may have been lost and be sent again. Without a reply
-            // HAProxy keeps its state.
-            Framing::Line if bytes.is_empty() => {}
-            Framing::Line => {
-                let endpoint = requested_endpoint(bytes, &self.default_endpoint);
-                match endpoint.and_then(|endpoint| self.endpoints.listed(&endpoint)) {
-                    Ok(index) => self.check(index, request.client),
-                    Err(verdict) => {
-                        let verdict = self.unless_held(verdict);
-                        let reply = self.fallback_policy.reply(&verdict);
-                        self.send_reply(request.client, reply.map(|reply| reply.line()));
-                    }
+        let PartialRequest { client, protocol, bytes } = request;
+        if bytes.is_empty() {
+            // HAProxy's packet may have been lost and be sent again. Without a reply HAProxy keeps its
+            // state.
+            return;
+        }
+        match protocol {
+            Protocol::AgentSend => self.dispatch_agent_send(client, &bytes),
+            Protocol::Http | Protocol::Metrics => {
+                match dispatch::by_head(protocol, &bytes, &self.default_endpoint, &self.endpoints) {
+                    Ok((index, method)) => self.check(index, Check::by_http(client, method)),
+                    Err(response) => self.send_reply(client, Some(response.to_bytes())),
                 }
             }
-            Framing::HttpHead if request.is_whole() => {
-                let answer = self.endpoints.metrics(Instant::now(), bytes);
-                // Room for all of it in one write, however many endpoints; where there is no more,
-                // what there is has to do.
-                let _ = SockRef::from(&request.client).set_send_buffer_size(answer.len());
-                self.send_reply(request.client, Some(answer));
-            }
-            Framing::HttpHead => {}
         }
     }
 
-    fn check(&mut self, index: usize, client: TcpStream) {
+    fn dispatch_agent_send(&mut self, client: TcpStream, line: &[u8]) {
+        match dispatch::by_line(line, &self.default_endpoint, &self.endpoints) {
+            Ok(index) => self.check(index, Check::by_agent_check(client)),
+            Err(verdict) => {
+                let reply = self.fallback_policy.reply(&self.hold.overriding(verdict));
+                self.send_reply(client, reply.map(|reply| reply.line().into_bytes()));
+            }
+        }
+    }
+
+    fn check(&mut self, index: usize, check: Check) {
         // Not the time at which this turn began: what was fresh then need not be when the last of a
         // batch has come.
-        if let Some((client, verdict)) = self.endpoints.get_mut(index).cache.look_up_or_wait(Moment::now(), client) {
-            self.answer(index, client, verdict);
+        if let Some((check, verdict)) = self.endpoints.get_mut(index).cache.look_up_or_wait(Moment::now(), check) {
+            self.answer(index, check, verdict);
         }
     }
 
     fn answer_by_results(&mut self) {
         while let Some((index, answered)) = self.endpoints.take_result(Moment::now()) {
-            for (client, verdict) in answered {
-                self.answer(index, client, verdict);
+            for (check, verdict) in answered {
+                self.answer(index, check, verdict);
             }
         }
     }
@@ -282,18 +280,23 @@ impl EventLoop {
     fn answer_expired(&mut self) {
         let now = Moment::now();
         for index in 0..self.endpoints.len() {
-            for (client, verdict) in self.endpoints.get_mut(index).cache.take_expired(now) {
-                self.answer(index, client, verdict);
+            for (check, verdict) in self.endpoints.get_mut(index).cache.take_expired(now) {
+                self.answer(index, check, verdict);
             }
         }
     }
 
-    fn answer(&mut self, index: usize, client: TcpStream, verdict: Verdict) {
-        let verdict = self.unless_held(verdict);
+    fn answer(&mut self, index: usize, check: Check, verdict: Verdict) {
+        let verdict = self.hold.overriding(verdict);
         let state = self.endpoints.get_mut(index);
         let reply = state.policy.reply(&verdict);
         state.answered += 1;
-        state.meter.answered(reply.as_ref());
+        if check.is_http() {
+            state.meter.answered_by_http(&verdict);
+        } else {
+            state.meter.answered(reply.as_ref());
+        }
+        let answer = check.answer(&verdict, reply.as_ref());
         if state.last_verdict.as_ref() != Some(&verdict) {
             self.journal.changed(&Change {
                 endpoint: &state.endpoint,
@@ -305,21 +308,19 @@ impl EventLoop {
             state.last_verdict = Some(verdict);
             self.notifier.status(&self.endpoints.status());
         }
-        self.send_reply(client, reply.map(|reply| reply.line()));
+        self.send_reply(check.client, answer);
     }
 
-    fn unless_held(&self, verdict: Verdict) -> Verdict {
-        match self.held.get_or_init(|| self.hold.reason()) {
-            Some(why) => Verdict::held(why),
-            None => verdict,
-        }
-    }
-
-    fn send_reply(&mut self, client: TcpStream, reply: Option<String>) {
+    fn send_reply(&mut self, client: TcpStream, reply: Option<Vec<u8>>) {
         let Some(reply) = reply else { return };
+        if reply.len() > 1024 {
+            // Room for all metrics in one write, however many endpoints; where there is no more,
+            // what there is has to do.
+            let _ = SockRef::from(&client).set_send_buffer_size(reply.len());
+        }
         // A client that is gone has no use for its answer, and an empty send buffer takes a short
         // one whole. It leaves in one packet with the end that follows.
-        if send(&client, reply.as_bytes(), SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
+        if send(&client, &reply, SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
             let token = self.next_token();
             self.lingering_close.begin(Instant::now(), client, token, self.poll.registry());
         }

@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder,
+};
 
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
+use crate::http::Response;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
 use crate::verdict::{Judgement, Verdict};
@@ -15,14 +18,15 @@ use crate::verdict::{Judgement, Verdict};
 const BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 10.0];
 
 /// The meters of all endpoints.
-#[derive(Default)]
 pub(super) struct Metrics {
     registry: Registry,
+    bad_requests: IntCounter,
 }
 
 /// The meters of one endpoint.
 pub(super) struct Meter {
     answers: IntCounterVec,
+    http_answers: IntCounterVec,
     verdict: IntGaugeVec,
     fetches: Histogram,
     failures: IntCounterVec,
@@ -32,15 +36,27 @@ pub(super) struct Meter {
 }
 
 impl Metrics {
+    /// None of an endpoint yet.
+    ///
+    /// # Errors
+    /// A name that Prometheus does not take.
+    pub(super) fn new() -> Result<Self> {
+        let registry = Registry::new();
+        let bad_requests = opts("http_bad_requests_total", "HTTP requests that were answered with 400.");
+        let bad_requests = IntCounter::with_opts(bad_requests)?;
+        registry.register(Box::new(bad_requests.clone()))?;
+        Ok(Metrics { registry, bad_requests })
+    }
+
     /// The meter of an endpoint.
     ///
     /// # Errors
     /// Another one for the same endpoint.
     pub(super) fn meter(&self, endpoint: &Endpoint) -> Result<Meter> {
-        let about = |name: &str, help: &str| {
-            Opts::new(format!("patroni_check_{name}"), help).const_label("endpoint", endpoint.to_string())
-        };
-        let answers = IntCounterVec::new(about("answers_total", "Checks answered, by reply."), &["reply"])?;
+        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", endpoint.to_string());
+        let answers = IntCounterVec::new(about("answers_total", "Agent checks answered, by reply."), &["reply"])?;
+        let http_answers =
+            IntCounterVec::new(about("http_answers_total", "Checks answered by HTTP, by status."), &["status"])?;
         let verdict = IntGaugeVec::new(about("verdict", "1 for the last verdict."), &["verdict"])?;
         let fetches = about("patroni_seconds", "How long Patroni took to answer, or to fail to.");
         let fetches = Histogram::with_opts(HistogramOpts::from(fetches).buckets(BUCKETS.into()))?;
@@ -50,29 +66,35 @@ impl Metrics {
         );
         let failures = IntCounterVec::new(failures, &["kind"])?;
         let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
-        let meter = Meter { answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
+        let meter = Meter { answers, http_answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
         meter.collectors().into_iter().try_for_each(|collector| self.registry.register(collector))?;
         Ok(meter)
     }
 
-    /// An answer to a request for metrics: HTTP, with the text in it.
-    pub(super) fn answer(&self, request: &[u8]) -> String {
-        let text = TextEncoder::new().encode_to_string(&self.registry.gather());
-        let (status, body) = match text {
-            _ if !request.starts_with(b"GET ") => ("405 Method Not Allowed", "GET alone is answered.\n".to_owned()),
-            Ok(text) => ("200 OK", text),
-            Err(e) => ("500 Internal Server Error", format!("{e}\n")),
-        };
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            prometheus::TEXT_FORMAT,
-            body.len()
-        )
+    pub(super) fn count_bad_request(&self) {
+        self.bad_requests.inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub(super) fn response(&self) -> Response {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+            Ok(text) => Response::of_type(prometheus::TEXT_FORMAT, text),
+            Err(e) => Response::bad(&e.to_string()),
+        }
     }
 }
 
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("patroni_check_{name}"), help)
+}
+
 impl Meter {
-    /// A check was answered with this.
+    /// A check by HTTP was answered so.
+    pub(super) fn answered_by_http(&self, verdict: &Verdict) {
+        self.http_answers.with_label_values(&[Response::of(verdict, None).code()]).inc();
+    }
+
+    /// An agent-check was answered with this.
     pub(super) fn answered(&self, reply: Option<&Reply>) {
         self.answers.with_label_values(&[reply.map_or("(nothing)", Reply::words)]).inc();
     }
@@ -101,9 +123,10 @@ impl Meter {
         self.unchanged.set(now.saturating_duration_since(self.changed).as_secs_f64());
     }
 
-    fn collectors(&self) -> [Box<dyn Collector>; 5] {
+    fn collectors(&self) -> [Box<dyn Collector>; 6] {
         [
             Box::new(self.answers.clone()),
+            Box::new(self.http_answers.clone()),
             Box::new(self.verdict.clone()),
             Box::new(self.fetches.clone()),
             Box::new(self.failures.clone()),

@@ -8,28 +8,38 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::deadline_map::DeadlineMap;
+use crate::http::{HEAD_LIMIT, Request};
 
 /// After this, what came is taken for the request: nothing or half an HTTP head is dropped, half a
 /// line gets the reply of a failure. HAProxy sends its line with the first packet after the
 /// connection is made; one that is lost comes some hundred milliseconds later.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a request ends.
+/// What a request is, and so where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// At the end of a line.
-    Line,
-    /// At the empty line behind the head of an HTTP request.
-    HttpHead,
+pub(crate) enum Protocol {
+    /// A line that names an endpoint.
+    AgentSend,
+    /// A check by HTTP.
+    Http,
+    /// HTTP as well, for metrics.
+    Metrics,
 }
 
-impl Framing {
-    /// The most bytes that are read. An endpoint has a few dozen, a request for metrics a few
-    /// hundred.
+impl Protocol {
+    /// The most bytes that are read. An endpoint has a few dozen, a head a few hundred.
     pub(crate) fn limit(self) -> usize {
         match self {
-            Framing::Line => 512,
-            Framing::HttpHead => 4096,
+            Protocol::AgentSend => 512,
+            Protocol::Http | Protocol::Metrics => HEAD_LIMIT,
+        }
+    }
+
+    /// Whether the request has ended, or is none.
+    pub(crate) fn is_whole(self, bytes: &[u8]) -> bool {
+        match self {
+            Protocol::AgentSend => bytes.contains(&b'\n'),
+            Protocol::Http | Protocol::Metrics => Request::is_whole(bytes),
         }
     }
 }
@@ -38,7 +48,7 @@ impl Framing {
 /// or it is too long.
 pub(super) struct PartialRequest {
     pub(super) client: TcpStream,
-    pub(super) framing: Framing,
+    pub(super) protocol: Protocol,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -57,11 +67,11 @@ impl RequestReader {
         &mut self,
         now: Instant,
         client: TcpStream,
-        framing: Framing,
+        protocol: Protocol,
         token: Token,
         registry: &Registry,
     ) -> Option<PartialRequest> {
-        let mut request = PartialRequest { client, framing, bytes: Vec::new() };
+        let mut request = PartialRequest { client, protocol, bytes: Vec::new() };
         if request.read() || registry.register(&mut request.client, token, Interest::READABLE).is_err() {
             return Some(request);
         }
@@ -99,7 +109,7 @@ impl PartialRequest {
     /// Reads what there is. Whether nothing more is to come, or to be wanted.
     fn read(&mut self) -> bool {
         let mut buffer = [0; 512];
-        while self.bytes.len() < self.framing.limit() && !self.is_whole() {
+        while self.bytes.len() < self.protocol.limit() && !self.protocol.is_whole(&self.bytes) {
             match self.client.read(&mut buffer) {
                 Ok(0) => return true,
                 Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
@@ -108,14 +118,6 @@ impl PartialRequest {
             }
         }
         true
-    }
-
-    /// Whether its end is there.
-    pub(super) fn is_whole(&self) -> bool {
-        match self.framing {
-            Framing::Line => self.bytes.contains(&b'\n'),
-            Framing::HttpHead => self.bytes.windows(4).any(|end| end == b"\r\n\r\n"),
-        }
     }
 
     /// The client may be registered anew, under another token.

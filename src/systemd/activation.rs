@@ -63,9 +63,9 @@ impl Activation {
     /// [`BadConfiguration`] for sockets that can't be answered on, [`NoSocket`], or the error of
     /// binding `--listen`.
     pub fn find(config: &Config) -> Result<Self, Box<dyn Error>> {
-        let passed = passed(config)?;
+        let passed = passed()?;
         if !passed.is_empty() {
-            return from_systemd(passed);
+            return from_systemd(passed, config);
         }
         let mut listeners = Vec::new();
         for (address, role) in config.listen.iter().cloned() {
@@ -79,16 +79,15 @@ impl Activation {
         }
         let default = config.endpoint.clone();
         match standard_input()? {
-            Some(connection) => Ok(Activation::Connection(connection, ListenerRole::Endpoint(default))),
+            Some(connection) => Ok(Activation::Connection(connection, config.connection_role(""))),
             None if is_the_service() => Err(NoSocket.into()),
             None => Ok(Activation::Stdout(default)),
         }
     }
 }
 
-/// The sockets in `LISTEN_FDS`, each with what its name (`FileDescriptorName=`) says
-/// (sd_listen_fds(3)).
-fn passed(config: &Config) -> Result<Vec<(TcpListener, ListenerRole)>, BadConfiguration> {
+/// The sockets in `LISTEN_FDS`, each with its name, `FileDescriptorName=` (sd_listen_fds(3)).
+fn passed() -> Result<Vec<(TcpListener, String)>, BadConfiguration> {
     let value = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let bad = |what: String| BadConfiguration(format!("sockets passed by LISTEN_FDS: {what}"));
     if value("LISTEN_FDS").is_some() && value("LISTEN_PID").is_none() {
@@ -117,22 +116,27 @@ fn passed(config: &Config) -> Result<Vec<(TcpListener, ListenerRole)>, BadConfig
             let unit = "a socket unit's ListenStream= with a port";
             BadConfiguration(format!("passed descriptor {index} ({name:?}) is no TCP socket; {unit} is needed"))
         })?;
-        sockets.push((socket, config.role_named(name)?));
+        sockets.push((socket, name.to_owned()));
     }
     Ok(sockets)
 }
 
 /// Accept=no passes listeners, Accept=yes one connection. Only SO_ACCEPTCONN tells them apart.
-fn from_systemd(mut passed: Vec<(TcpListener, ListenerRole)>) -> Result<Activation, Box<dyn Error>> {
+fn from_systemd(mut passed: Vec<(TcpListener, String)>, config: &Config) -> Result<Activation, Box<dyn Error>> {
     let mut listening = 0;
     for (socket, _) in &passed {
         listening += usize::from(SockRef::from(socket).is_listener()?);
     }
     if listening == passed.len() {
-        return Ok(Activation::Listeners(passed));
+        let listeners = passed.into_iter().map(|(socket, name)| Ok((socket, config.role_named(&name)?)));
+        return Ok(Activation::Listeners(listeners.collect::<Result<_, BadConfiguration>>()?));
     }
     match (passed.pop(), passed.is_empty()) {
-        (Some((connection, role)), true) => Ok(Activation::Connection(Socket::from(OwnedFd::from(connection)), role)),
+        (Some((connection, name)), true) => {
+            // A name that looks like an endpoint and is none.
+            config.role_named(&name)?;
+            Ok(Activation::Connection(Socket::from(OwnedFd::from(connection)), config.connection_role(&name)))
+        }
         _ => Err(BadConfiguration("the passed sockets must be listeners only, or one connection".into()).into()),
     }
 }

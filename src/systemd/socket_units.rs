@@ -59,12 +59,12 @@ fn endpoint_of_instances(socket: &str) -> Option<String> {
     endpoint_in(units.first()?)
 }
 
-/// `--endpoint` in `ExecStart=`.
+/// `--endpoint` or `--connection` in `ExecStart=`, whichever comes first.
 fn endpoint_in(unit: &Unit) -> Option<String> {
     let (_, mut arguments) = unit.command();
     let found = arguments.find_map(|argument| match argument {
-        "--endpoint" => Some(None),
-        other => other.strip_prefix("--endpoint=").map(Some),
+        "--endpoint" | "--connection" => Some(None),
+        other => other.strip_prefix("--endpoint=").or(other.strip_prefix("--connection=")).map(Some),
     });
     found?.or_else(|| arguments.next()).map(str::to_owned)
 }
@@ -82,6 +82,7 @@ mod tests {
         };
         assert_eq!(shown(" --endpoint /replica").as_deref(), Some("/replica"));
         assert_eq!(shown(" --cacert /a --endpoint=/sync --words plain").as_deref(), Some("/sync"));
+        assert_eq!(shown(" --words plain --connection http").as_deref(), Some("http"));
         assert_eq!(shown(" --words plain"), None);
         assert_eq!(shown(" --endpoint"), None);
         assert_eq!(endpoint_in(&Unit(String::new())), None);

@@ -47,18 +47,12 @@ const CLIENTS: [(&str, Misbehave); 7] = [
 /// Both the test and the service that it starts need that many: two for each of the crowd.
 const DESCRIPTORS: &str = "10000 descriptors";
 
-fn allow_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-}
-
 #[test]
 fn crowds_of_hostile_clients_keep_nobody_from_his_answer() {
     if !requires(&[DESCRIPTORS]) {
         return;
     }
-    allow_descriptors();
+    lab::raise_descriptors();
     let patroni = FakePatroni::new(primary());
     let agent = Agent::listening(&["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!(agent.check(), "READY UP # primary timeline 3\n");

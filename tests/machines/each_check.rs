@@ -75,12 +75,16 @@ fn each_port_answers_for_its_own_endpoint(machine: &Machine) {
     // As the guide says.
     machine.sh("sed 's/^Service=.*/Accept=yes/' /usr/lib/systemd/system/patroni-check-replica.socket \
          >/etc/systemd/system/patroni-check-replica.socket");
-    machine.sh("systemctl daemon-reload; systemctl start patroni-check-replica.socket");
+    machine.sh("sed 's/^Service=.*/Accept=yes/' /usr/lib/systemd/system/patroni-check-http.socket \
+         >/etc/systemd/system/patroni-check-http.socket");
+    machine.sh("systemctl daemon-reload; systemctl start patroni-check-replica.socket patroni-check-http.socket");
     machine.inside(|| {
         for (port, asked) in [(PORT, "GET /master HTTP/1.1"), (REPLICA_PORT, "GET /replica HTTP/1.1")] {
             await_that("an answer", || matches!(try_check(port), Outcome::Answered(_)));
             assert_eq!(patroni.requests().last().map(String::as_str), Some(asked));
         }
+        let by_http = check_after_sending(at(5559), b"GET /master HTTP/1.1\r\n\r\n");
+        assert!(by_http.starts_with("HTTP/1.1 200 OK\r\n"), "{by_http}");
         patroni.now(replica());
         assert_eq!(check(PORT), "MAINT UP # replica timeline 3\n");
         assert_eq!(check(REPLICA_PORT), "MAINT UP # replica timeline 3\n", "a 503");
@@ -90,6 +94,7 @@ fn each_port_answers_for_its_own_endpoint(machine: &Machine) {
     let text = machine.sh("patroni-check explain /health");
     assert!(text.contains("[::]:5555  /master      Accept=yes\n"), "{text}");
     assert!(text.contains("[::]:5556  /replica     Accept=yes"), "{text}");
+    assert!(text.contains("[::]:5559  http         Accept=yes"), "{text}");
     // A name that is forgotten is not shown.
     machine.sh(
         "sed -i 's|^FileDescriptorName=.*|FileDescriptorName=/sync|' /etc/systemd/system/patroni-check-replica.socket; \
@@ -98,10 +103,10 @@ fn each_port_answers_for_its_own_endpoint(machine: &Machine) {
     let text = machine.sh("patroni-check explain /health");
     assert!(text.contains("[::]:5556  /replica     Accept=yes"), "{text}");
     // The sandbox is that of the other.
-    let units = "patroni-check@.service patroni-check-replica@.service";
+    let units = "patroni-check@.service patroni-check-replica@.service patroni-check-http@.service";
     let scores = machine.sh(&format!(
         "for unit in {units}; do systemd-analyze security --no-pager $unit | tail -n 1 | \
          grep -o ': [0-9.]*'; done"
     ));
-    assert_eq!(scores, ": 0.9\n: 0.9");
+    assert_eq!(scores, ": 0.9\n: 0.9\n: 0.9");
 }

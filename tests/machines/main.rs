@@ -21,6 +21,7 @@ mod each_check;
 mod haproxy;
 mod hold;
 mod in_the_way;
+mod jobs;
 mod lifetime;
 mod network;
 mod newcomer;

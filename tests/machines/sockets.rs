@@ -12,8 +12,13 @@ on_each_release! {
     a_bad_setting_is_tried_now_and_then_and_loses_no_check: with_agent,
 }
 
-const SOCKETS: [&str; 4] =
-    ["patroni-check", "patroni-check-replica", "patroni-check-agent-send", "patroni-check-metrics"];
+const SOCKETS: [&str; 5] = [
+    "patroni-check",
+    "patroni-check-replica",
+    "patroni-check-agent-send",
+    "patroni-check-http",
+    "patroni-check-metrics",
+];
 
 fn is_active(machine: &Machine, unit: &str) -> bool {
     property(machine, "ActiveState", unit) == "active"
@@ -41,15 +46,15 @@ fn a_second_view_joins_as_documented(machine: &Machine) {
     machine.inside(|| assert_eq!(check(PORT), READY));
     // A running service takes them up, and nobody who asks on its port meanwhile goes without an
     // answer.
-    machine.sh(
-        "systemctl enable patroni-check-replica.socket patroni-check-agent-send.socket patroni-check-metrics.socket",
-    );
+    machine
+        .sh("systemctl enable patroni-check-replica.socket patroni-check-agent-send.socket patroni-check-http.socket \
+         patroni-check-metrics.socket");
     let outcomes = checking(machine, || {
         for socket in &SOCKETS[1..] {
             machine.sh(&format!("systemctl restart {socket}.socket"));
         }
     });
-    report(machine, "three sockets more", &outcomes);
+    report(machine, "four sockets more", &outcomes);
     assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
     machine.inside(|| {
         assert_eq!(check(PORT), READY);
@@ -57,6 +62,8 @@ fn a_second_view_joins_as_documented(machine: &Machine) {
         assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /replica HTTP/1.1"));
         check_after_sending(at(5557), b"/health\n");
         assert_eq!(patroni.requests().last().map(String::as_str), Some("GET /health HTTP/1.1"));
+        let by_http = check_after_sending(at(5559), b"GET /health HTTP/1.0\r\n\r\n");
+        assert!(by_http.starts_with("HTTP/1.1 200 OK\r\n") && by_http.ends_with(READY), "{by_http}");
         let metrics = check_after_sending(at(5558), b"GET /metrics HTTP/1.0\r\n\r\n");
         assert!(metrics.contains("patroni_check_verdict{endpoint=\"/health\",verdict=\"serve\"} 1\n"), "{metrics}");
     });

@@ -156,6 +156,21 @@ fn what_haproxy_would_not_take_or_take_at_random_is_refused() {
 }
 
 #[test]
+fn without_the_agent_check_hosts_are_checked_by_http() {
+    let text = config(DB1, &["--http", "--http-port", "7"]).unwrap();
+    assert!(!text.contains("agent-check") && !text.contains("MAINT") && !text.contains("disabled"), "{text}");
+    for line in [
+        "    option httpchk GET /primary\n",
+        "    option httpchk GET /replica\n",
+        "    default-server check port 7 inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions maxconn 100\n",
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    choices(&["--http", "--agent-port", "5556"]).unwrap().check().unwrap();
+    assert!(!config(DB1, &["--http-port", "7"]).unwrap().contains("httpchk"), "only if asked for");
+}
+
+#[test]
 fn the_stats_socket_is_where_it_is_wanted() {
     let text = config(DB1, &[]).unwrap();
     assert!(

@@ -24,7 +24,12 @@ pub fn binary_path() -> PathBuf {
 /// The same as a command, without options that the machine's environment might set.
 pub fn binary() -> Command {
     let mut command = Command::new(binary_path());
-    command.stdin(Stdio::null());
+    without_settings(command.stdin(Stdio::null()));
+    command
+}
+
+/// Takes from a command that runs it the options that the machine's environment might set.
+pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PATRONI_CHECK_") {
             command.env_remove(name);

@@ -15,6 +15,7 @@ pub mod http;
 pub mod intervals;
 pub mod machine;
 pub mod model;
+pub mod page;
 pub mod process;
 pub mod process_guard;
 pub mod programs;
@@ -37,6 +38,13 @@ pub use requires::requires;
 
 /// Longer than anything here takes on a slow machine. What is awaited for so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Lets this process, and the programs that it starts, have as many descriptors as there may be.
+pub fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the maximum it is allowed");
+}
 
 /// Waits until something is there, looking again and again.
 ///

@@ -108,3 +108,24 @@ pub fn name(name: &str) {
         (Err(verdict), None) => assert_eq!(verdict.word(), "fail", "{name:?}"),
     }
 }
+
+/// Whatever a client sends by HTTP, it is a request for one endpoint, or a 400 of one short response.
+pub fn http_head(bytes: &[u8]) {
+    use patroni_check::http::Request;
+    let default: Endpoint = "/primary".parse().expect("a known endpoint");
+    match Request::read(bytes).and_then(|request| request.endpoint(&default)) {
+        Ok(endpoint) => {
+            let text = String::from_utf8_lossy(bytes);
+            let line = text.trim_start_matches(['\r', '\n']).lines().next().unwrap_or_default();
+            let is_one = ["GET ", "HEAD ", "OPTIONS "].iter().any(|method| line.starts_with(method));
+            assert!(is_one && line.contains(" HTTP/1."), "{line:?} asks for {endpoint}");
+        }
+        Err(response) => {
+            let sent = String::from_utf8(response.to_bytes()).expect("text");
+            let (head, body) = sent.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head:?}");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head:?}");
+            assert!(body.len() < 1000 && body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
+        }
+    }
+}

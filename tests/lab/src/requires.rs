@@ -51,7 +51,8 @@ fn decide(needs: &[&str], demanded: &str, is_there: impl Fn(&str) -> bool) -> De
     }
 }
 
-fn is_there(need: &str) -> bool {
+/// Whether there is such a need.
+pub fn is_there(need: &str) -> bool {
     if let Some(count) = need.strip_suffix(" descriptors") {
         let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         return maximum.is_none_or(|maximum| count.parse().is_ok_and(|count: u64| maximum > count));

@@ -1,0 +1,193 @@
+//! The commands and their options, as they are typed.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::values::{DEADLINES, OrNone, SocketPath, duration, parse_short};
+use crate::endpoint::Endpoint;
+use crate::haproxy::syntax::{Bind, haproxy_name};
+
+/// Longer waits are for a loop around it.
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+/// What a person may want of the program.
+#[derive(Debug, Subcommand)]
+pub(super) enum TypedCommand {
+    /// Show what this node answers on each endpoint, and why
+    ///
+    /// Asks Patroni for each endpoint, or only for those that are named. Shows the status of
+    /// Patroni's answer, the verdict, the reply in both formats, and the reason. `200 vetoed` means
+    /// that the body of the answer spoke against the status. The first line also says whether the
+    /// cluster is paused, whether it is in failsafe mode, and whether nobody holds the leader lock.
+    /// In these cases the service may answer differently, because it remembers who held the lock. A
+    /// second table shows the sockets and what each answers for. If Patroni can't be reached, the
+    /// output says where to look.
+    ///
+    /// There is one request at a time. Each request may take 5s, and all together 10s. After a
+    /// request without an answer there is no other. Lines have at most 80 characters, except for
+    /// the first line. What can't be printed is shown as `?`. Colours are for terminals, and only
+    /// if NO_COLOR is not set.
+    #[command(after_long_help = "Exit status, as monitoring wants it:\n  \
+        0  OK\n  \
+        1  WARNING: the node is held, nobody holds the leader lock, the node has\n     \
+        the lock and is still being promoted, or an endpoint gives an odd answer\n  \
+        2  CRITICAL: Patroni does not answer, Postgres does not run, an endpoint\n     \
+        that was named is broken, or the usage or configuration is wrong")]
+    Explain(Explain),
+    /// Write an HAProxy configuration for this cluster
+    ///
+    /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for
+    /// writes, a port for reads and a stats page. A member without a usable address is left out,
+    /// and a comment says so. A name that HAProxy does not take is changed, and no two names become
+    /// the same.
+    HaproxyConfig(Box<HaproxyConfig>),
+    /// Say by the exit status whether this node may take the traffic
+    ///
+    /// For jobs that must run on one node only, and for load balancers that run a command. Asks
+    /// Patroni afresh: it needs no service, and nothing is remembered, so there is no grace. A hold
+    /// counts. Any user may run it. Prints one line with the reason.
+    #[command(after_long_help = "Exit status:\n  \
+        0  the node may take the endpoint's traffic\n  \
+        1  it may not: it stands by, or it is held\n  \
+        2  Patroni does not answer, something is broken, or the usage or\n     \
+        configuration is wrong (255 with --strict)")]
+    Is(Is),
+    /// Answer every check with MAINT until `release`
+    ///
+    /// The hold outlives restarts of the service and of the host. It needs root. A missing
+    /// directory is created so that the service can read it, whatever the umask. A --hold-file that
+    /// the service can't see is refused.
+    Hold {
+        /// Shown by HAProxy, the journal and explain
+        reason: Vec<String>,
+    },
+    /// End the hold
+    ///
+    /// Patroni decides again, from the next check on.
+    Release,
+}
+
+/// What `explain` may be told.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Only these endpoints
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) endpoints: Vec<Endpoint>,
+
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What the configuration should have.
+#[derive(Debug, Args)]
+pub(super) struct HaproxyConfig {
+    /// Use HTTP checks instead of the agent-check
+    ///
+    /// For who can't use the agent-check. The hosts need patroni-check-http.socket. A replica is DOWN
+    /// in the backend for writes, and not in MAINT.
+    #[arg(long)]
+    pub(super) http: bool,
+
+    /// The port of the HTTP checks
+    ///
+    /// The port of patroni-check-http.socket on the database hosts.
+    #[arg(long, value_name = "PORT", default_value = "5559", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) http_port: u16,
+
+    /// Print only the backends
+    ///
+    /// Leave out the sections global and defaults and the stats page, for a configuration that has
+    /// its own.
+    #[arg(long)]
+    pub(super) section: bool,
+
+    /// Prefix of the backends' names
+    ///
+    /// The names are `NAME_read_write` and `NAME_read_only`.
+    #[arg(long, default_value = "postgres", value_parser = haproxy_name)]
+    pub(super) name: String,
+
+    /// Where writing clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
+    #[arg(long, value_name = "BIND", default_value = ":5000")]
+    pub(super) read_write: OrNone<Bind>,
+
+    /// Where reading clients connect
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no such backend.
+    #[arg(long, value_name = "BIND", default_value = ":5001")]
+    pub(super) read_only: OrNone<Bind>,
+
+    /// The agent's port for writes
+    ///
+    /// The port of patroni-check.socket on the database hosts.
+    #[arg(long, value_name = "PORT", default_value = "5555", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) agent_port: u16,
+
+    /// The agent's port for reads
+    ///
+    /// The port of patroni-check-replica.socket on the database hosts.
+    #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) replica_port: u16,
+
+    /// Where the stats page is
+    ///
+    /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
+    #[arg(long, value_name = "BIND", default_value = "127.0.0.1:7000")]
+    pub(super) stats: OrNone<Bind>,
+
+    /// Admin socket
+    ///
+    /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is
+    /// missing. Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image
+    /// has neither.
+    #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
+    pub(super) stats_socket: OrNone<SocketPath>,
+
+    /// Most connections to a server
+    ///
+    /// HAProxy queues further connections.
+    #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) maxconn: u32,
+
+    /// Resolve servers' names while HAProxy runs
+    ///
+    /// The name of the resolvers section that is written for this.
+    #[arg(long, value_name = "NAME", value_parser = haproxy_name)]
+    pub(super) resolvers: Option<String>,
+}
+
+/// What `is` may be told.
+#[derive(Debug, Args)]
+pub(super) struct Is {
+    /// One of Patroni's health check endpoints, such as /primary
+    #[arg(value_parser = parse_short::<Endpoint>)]
+    pub(super) endpoint: Endpoint,
+
+    /// Print nothing if the answer is yes or no
+    #[arg(long)]
+    pub(super) quiet: bool,
+
+    /// Wait this long for a yes
+    ///
+    /// Asks again, ten times a second at most, until the status is 0 or this time is over. 1h at
+    /// most.
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true)]
+    #[arg(value_parser = |text: &str| duration(text, &WAITS))]
+    pub(super) wait: Duration,
+
+    /// Wait this long for Patroni's answer
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    #[arg(value_parser = |text: &str| duration(text, &DEADLINES))]
+    pub(super) deadline: Duration,
+
+    /// Exit with 255 instead of 2
+    ///
+    /// systemd's ExecCondition= takes 1 to 254 for "skip", and 255 for "failed".
+    #[arg(long)]
+    pub(super) strict: bool,
+}

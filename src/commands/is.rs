@@ -1,0 +1,70 @@
+//! `patroni-check is`: whether this node may take an endpoint's traffic, as an exit status.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::config::{BadConfiguration, Config};
+use crate::endpoint::Endpoint;
+use crate::text::printable;
+use crate::verdict::{Verdict, judge};
+
+/// Patroni is asked ten times a second at most.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The endpoint whose traffic it is about.
+    pub endpoint: Endpoint,
+    /// Nothing is printed for a yes or a no.
+    pub quiet: bool,
+    /// How long to wait for a yes.
+    pub wait: Duration,
+    /// How long Patroni may take for one answer.
+    pub deadline: Duration,
+    /// Exit status 255 in place of 2.
+    pub strict: bool,
+}
+
+/// The exit statuses, as they are without `--strict`.
+const YES: u8 = 0;
+const NO: u8 = 1;
+const UNKNOWN: u8 = 2;
+
+/// What `--strict` makes of `UNKNOWN`: systemd's `ExecCondition=` takes anything lower for a no
+/// (systemd.service(5)).
+pub const STRICT: u8 = 255;
+
+/// Asks Patroni, again and again if it is to wait, and prints what the last answer means.
+///
+/// # Errors
+/// Wrong configuration.
+pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfiguration> {
+    let start = Instant::now();
+    let (verdict, status) = loop {
+        let began = Instant::now();
+        let verdict = ask(config, question)?;
+        let status = match verdict {
+            Verdict::Serve(_) => YES,
+            Verdict::StandBy(_) | Verdict::Held(_) => NO,
+            Verdict::Fail(_) => UNKNOWN,
+        };
+        if status == YES || start.elapsed() + PAUSE > question.wait {
+            break (verdict, status);
+        }
+        sleep(PAUSE.saturating_sub(began.elapsed()));
+    };
+    if !question.quiet || status == UNKNOWN {
+        // The status is the answer, whether anybody reads the line or not: an error would be a no.
+        let _ = writeln!(stdout(), "{}: {}, {}", question.endpoint, verdict.word(), printable(verdict.why()));
+    }
+    Ok(ExitCode::from(if status == UNKNOWN && question.strict { STRICT } else { status }))
+}
+
+fn ask(config: &Config, question: &Question) -> Result<Verdict, BadConfiguration> {
+    let client = config.client_within(question.deadline)?;
+    let observation = client.get_within(&question.endpoint, Instant::now(), question.deadline);
+    Ok(config.hold().overriding(judge(&question.endpoint, &observation).verdict))
+}
