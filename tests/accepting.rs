@@ -1,5 +1,6 @@
 //! Accepting connections where something is short or broken: descriptors, room, a listener.
 
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::thread;
@@ -20,6 +21,21 @@ fn with_room_for_one_client_the_next_is_accepted_as_soon_as_that_one_has_its_ans
     (0..40).for_each(|_| assert_eq!(check(port.address), "READY UP # primary timeline 3\n"));
     // A pause of 100 ms after each would be 4 s.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?} for 40 checks", start.elapsed());
+}
+
+#[test]
+fn with_room_for_one_client_its_request_is_waited_for() {
+    let patroni = FakePatroni::new(primary());
+    let port = Port::bind();
+    let options = ["--patroni", &patroni.url(), "--deadline", "5s", "--also", "/health"];
+    let mut limited = port.command_of_few_descriptors(40, &options);
+    let _agent = Agent::start(limited.env("LISTEN_FDNAMES", "agent-send"), port.address);
+    for _ in 0..10 {
+        let mut client = connect(port.address);
+        thread::sleep(MOMENT);
+        client.write_all(b"/health\n").unwrap();
+        assert_eq!(read_reply(client), "READY UP # primary timeline 3\n");
+    }
 }
 
 #[test]

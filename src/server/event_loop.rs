@@ -183,11 +183,17 @@ impl EventLoop {
         }
         for listener in 0..self.acceptor.listeners() {
             for _ in 0..BATCH {
-                if self.connections() >= self.max_connections && !self.close_oldest() {
+                if self.connections() > self.max_connections && !self.close_oldest() {
                     return;
                 }
                 match self.acceptor.accept(listener, now) {
-                    Ok(Some((kind, client))) => self.admit(kind, client),
+                    Ok(Some((kind, client))) => {
+                        // Only now is it known that somebody wants the room.
+                        if self.connections() >= self.max_connections {
+                            self.close_oldest();
+                        }
+                        self.admit(kind, client);
+                    }
                     Ok(None) => break,
                     Err(e) if is_for_want_of_room(&e) && self.close_oldest() => {}
                     Err(e) => {
@@ -204,7 +210,7 @@ impl EventLoop {
     /// Whether one more client finds room. If not, all wait for Patroni, and the first answer or
     /// deadline makes room.
     fn can_accept(&self) -> bool {
-        let has_room = self.connections() < self.max_connections;
+        let has_room = self.connections() <= self.max_connections;
         self.stop_at.is_none() && (has_room || self.connections() > self.endpoints.waiting())
     }
 
