@@ -76,6 +76,15 @@ impl Request {
         !matches!(httparse::Request::new(&mut headers).parse(head), Ok(Status::Partial))
     }
 
+    /// What `find` finds of the endpoint that is asked about, if it is on the list.
+    ///
+    /// # Errors
+    /// The response to one that is not, or that Patroni does not have.
+    pub(crate) fn find<T>(&self, default: &Endpoint, find: impl FnOnce(&Endpoint) -> Option<T>) -> Result<T, Response> {
+        let endpoint = self.endpoint(default)?;
+        find(&endpoint).ok_or_else(|| Response::bad(&format!("not in PATRONI_CHECK_ALSO: {endpoint}")))
+    }
+
     /// The endpoint that is asked about; `/` is the default one.
     ///
     /// # Errors
@@ -111,12 +120,6 @@ impl Response {
     pub fn bad(why: &str) -> Self {
         let body = format!("{why}\n");
         Response { status: "400 Bad Request", content_type: "text/plain", body, is_head: false }
-    }
-
-    /// 400 for an endpoint that is not on the list. Each one means one more request at a time to
-    /// Patroni, so which there are is for the settings to say.
-    pub(crate) fn not_listed(endpoint: &Endpoint) -> Self {
-        Response::bad(&format!("not in PATRONI_CHECK_ALSO: {endpoint}"))
     }
 
     /// 200 with something of another type.

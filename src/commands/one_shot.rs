@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use crate::config::{BadConfiguration, Config, ListenerRole};
 use crate::endpoint::Endpoint;
-use crate::haproxy::agent_send::{not_listed, requested_endpoint};
+use crate::haproxy::agent_send;
 use crate::haproxy::reply::Reply;
 use crate::http::{Request, Response};
 use crate::server::request_reader::{Protocol, REQUEST_TIMEOUT};
@@ -56,11 +56,7 @@ fn agent_answer(endpoint: &Endpoint, config: &Config, arrived: Instant) -> Resul
 }
 
 fn agent_send_answer(line: &[u8], config: &Config) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
-    let endpoint = requested_endpoint(line, &config.endpoint).and_then(|endpoint| {
-        let is_listed = is_listed(&endpoint, config);
-        if is_listed { Ok(endpoint) } else { Err(not_listed(&endpoint)) }
-    });
-    match endpoint {
+    match agent_send::find(line, &config.endpoint, |endpoint| listed(endpoint, config)) {
         Ok(endpoint) => agent_answer(&endpoint, config, Instant::now()),
         Err(verdict) => {
             let reply = config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict));
@@ -71,9 +67,8 @@ fn agent_send_answer(line: &[u8], config: &Config) -> Result<Option<Vec<u8>>, Bo
 
 fn http_answer(head: &[u8], config: &Config) -> Result<Vec<u8>, Box<dyn Error>> {
     let asked = Request::read(head).and_then(|request| {
-        let endpoint = request.endpoint(&config.endpoint)?;
-        let is_listed = is_listed(&endpoint, config);
-        if is_listed { Ok((endpoint, request.method)) } else { Err(Response::not_listed(&endpoint)) }
+        let endpoint = request.find(&config.endpoint, |endpoint| listed(endpoint, config))?;
+        Ok((endpoint, request.method))
     });
     let response = match asked {
         Ok((endpoint, method)) => {
@@ -85,8 +80,8 @@ fn http_answer(head: &[u8], config: &Config) -> Result<Vec<u8>, Box<dyn Error>> 
     Ok(response.to_bytes())
 }
 
-fn is_listed(endpoint: &Endpoint, config: &Config) -> bool {
-    config.listed_endpoints().any(|listed| listed == endpoint)
+fn listed(endpoint: &Endpoint, config: &Config) -> Option<Endpoint> {
+    config.listed_endpoints().find(|listed| *listed == endpoint).cloned()
 }
 
 /// What a client sends first, or what there is of it when its time is up.

@@ -22,10 +22,18 @@ pub fn requested_endpoint(line: &[u8], default: &Endpoint) -> Result<Endpoint, V
     }
 }
 
-/// The verdict on an endpoint that is not on the list. Each one means one more request at a time to
-/// Patroni, so which there are is for the settings to say.
-pub(crate) fn not_listed(endpoint: &Endpoint) -> Verdict {
-    Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {endpoint}"))
+/// What `find` finds of the endpoint that a check asks about, if it is on the list. Each endpoint
+/// means one more request at a time to Patroni, so which there are is for the settings to say.
+///
+/// # Errors
+/// The verdict on a line that names none of them.
+pub(crate) fn find<T>(
+    line: &[u8],
+    default: &Endpoint,
+    find: impl FnOnce(&Endpoint) -> Option<T>,
+) -> Result<T, Verdict> {
+    let endpoint = requested_endpoint(line, default)?;
+    find(&endpoint).ok_or_else(|| Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {endpoint}")))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::endpoints::EndpointTable;
 use super::request_reader::Protocol;
 use crate::endpoint::Endpoint;
-use crate::haproxy::agent_send::{not_listed, requested_endpoint};
+use crate::haproxy::agent_send;
 use crate::http::{Method, Request, Response};
 use crate::verdict::Verdict;
 
@@ -14,8 +14,7 @@ use crate::verdict::Verdict;
 /// # Errors
 /// The verdict on a line that names no endpoint of the table.
 pub(super) fn by_line(line: &[u8], default: &Endpoint, endpoints: &EndpointTable) -> Result<usize, Verdict> {
-    let endpoint = requested_endpoint(line, default)?;
-    endpoints.find(&endpoint).ok_or_else(|| not_listed(&endpoint))
+    agent_send::find(line, default, |endpoint| endpoints.find(endpoint))
 }
 
 /// By the head of an HTTP request, and how it is asked.
@@ -32,8 +31,7 @@ pub(super) fn by_head(
         if protocol == Protocol::Metrics {
             return Err(endpoints.metrics(Instant::now()).to(request.method));
         }
-        let endpoint = request.endpoint(default)?;
-        let index = endpoints.find(&endpoint).ok_or_else(|| Response::not_listed(&endpoint))?;
+        let index = request.find(default, |endpoint| endpoints.find(endpoint))?;
         Ok((index, request.method))
     });
     if asked.as_ref().is_err_and(Response::is_bad) {
