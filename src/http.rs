@@ -133,6 +133,13 @@ impl Response {
         self
     }
 
+    /// As the sender of this head wants it, whatever else is wrong with it.
+    pub(crate) fn for_sender(self, head: &[u8]) -> Self {
+        let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
+        let is_head = head[start..].starts_with(b"HEAD ");
+        self.to(if is_head { Method::Head } else { Method::Get })
+    }
+
     pub(crate) fn is_bad(&self) -> bool {
         self.code() == "400"
     }
@@ -218,5 +225,11 @@ mod tests {
             assert_eq!(of(verdict).code(), "503");
         }
         assert_eq!(Response::bad("why").code(), "400");
+        for (head, has_body) in
+            [(&b"HEAD /x HTTP/1.1"[..], false), (b"\r\nHEAD /\0", false), (b"GET /x", true), (b"", true)]
+        {
+            let sent = Response::bad("why").for_sender(head).to_bytes();
+            assert_eq!(sent.ends_with(b"why\n"), has_body, "{head:?}");
+        }
     }
 }

@@ -140,11 +140,14 @@ fn methods_and_versions_of_load_balancers() {
     let patroni = FakePatroni::new(primary());
     let (_agent, http) = agent_and_http(&patroni, &["--deadline", "5s"]);
     let head = ok(READY).replace(READY, "");
+    let bad = get(http, "/nonsense");
+    let bad_head = bad[..bad.find("\r\n\r\n").unwrap() + 4].to_owned();
     let table = [
         ("OPTIONS / HTTP/1.0\r\n\r\n", ok(READY)),
         ("OPTIONS /primary HTTP/1.1\r\nHost: x\r\n\r\n", ok(READY)),
         ("HEAD /primary HTTP/1.1\r\nHost: evil\r\nHost: worse\r\n\r\n", head),
         ("GET /primary HTTP/1.0\n\n", ok(READY)),
+        ("HEAD /nonsense HTTP/1.1\r\n\r\n", bad_head.clone()),
         // A second request in the same packet, and a body, are read and not answered.
         ("GET /primary HTTP/1.1\r\n\r\nGET /primary HTTP/1.1\r\n\r\n", ok(READY)),
         ("GET /primary HTTP/1.1\r\nContent-Length: 100000\r\n\r\nx", ok(READY)),

@@ -174,8 +174,8 @@ pub(super) struct Is {
 
     /// Wait this long for a yes
     ///
-    /// Asks again, ten times a second at most, until the status is 0 or this time is over. 1h at
-    /// most.
+    /// Asks again, ten times a second at most, until the status is 0 or this time is over. A request
+    /// that Patroni does not answer is waited for and not repeated. 1h at most.
     #[arg(long, value_name = "DURATION", default_value = "0s", hide_default_value = true)]
     #[arg(value_parser = |text: &str| duration(text, &WAITS))]
     pub(super) wait: Duration,

@@ -22,7 +22,7 @@ pub struct Question {
     pub quiet: bool,
     /// How long to wait for a yes.
     pub wait: Duration,
-    /// How long Patroni may take for one answer.
+    /// How long Patroni may take for one answer, unless there is longer to wait.
     pub deadline: Duration,
     /// Exit status 255 in place of 2.
     pub strict: bool,
@@ -45,7 +45,10 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
     let start = Instant::now();
     let (verdict, status) = loop {
         let began = Instant::now();
-        let verdict = ask(config, question)?;
+        // A request that Patroni sits on is waited for and not repeated: each one that was left behind
+        // would keep one more of Patroni's workers.
+        let limit = question.deadline.max(question.wait.saturating_sub(start.elapsed()));
+        let verdict = ask(config, question, limit)?;
         let status = match verdict {
             Verdict::Serve(_) => YES,
             Verdict::StandBy(_) | Verdict::Held(_) => NO,
@@ -63,8 +66,8 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
     Ok(ExitCode::from(if status == UNKNOWN && question.strict { STRICT } else { status }))
 }
 
-fn ask(config: &Config, question: &Question) -> Result<Verdict, BadConfiguration> {
+fn ask(config: &Config, question: &Question, limit: Duration) -> Result<Verdict, BadConfiguration> {
     let client = config.client_within(question.deadline)?;
-    let observation = client.get_within(&question.endpoint, Instant::now(), question.deadline);
+    let observation = client.get_within(&question.endpoint, Instant::now(), limit);
     Ok(config.hold().overriding(judge(&question.endpoint, &observation).verdict))
 }

@@ -75,7 +75,7 @@ fn http_answer(head: &[u8], config: &Config) -> Result<Vec<u8>, Box<dyn Error>> 
             let (verdict, reply) = ask(&endpoint, config, Instant::now())?;
             Response::of(&verdict, reply.as_ref()).to(method)
         }
-        Err(response) => response,
+        Err(response) => response.for_sender(head),
     };
     Ok(response.to_bytes())
 }

@@ -29,7 +29,7 @@ pub(super) fn by_head(
 ) -> Result<(usize, Method), Response> {
     let asked = Request::read(head).and_then(|request| {
         if protocol == Protocol::Metrics {
-            return Err(endpoints.metrics(Instant::now()).to(request.method));
+            return Err(endpoints.metrics(Instant::now()));
         }
         let index = request.find(default, |endpoint| endpoints.find(endpoint))?;
         Ok((index, request.method))
@@ -37,5 +37,5 @@ pub(super) fn by_head(
     if asked.as_ref().is_err_and(Response::is_bad) {
         endpoints.count_bad_request();
     }
-    asked
+    asked.map_err(|response| response.for_sender(head))
 }

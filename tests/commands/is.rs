@@ -93,6 +93,9 @@ fn a_patroni_that_hangs_is_no_answer_in_time_and_asked_once() {
     let got = is(&patroni.url(), &["/primary", "--deadline", "100ms"]);
     assert_eq!(got, (Some(2), "/primary: fail, patroni: no answer within 100ms\n".to_owned()));
     assert_eq!(patroni.requests().len(), 1);
+    // Nor asked again beside it.
+    assert_eq!(is(&patroni.url(), &["/primary", "--deadline", "100ms", "--wait", "1s"]).0, Some(2));
+    assert_eq!(patroni.requests().len(), 2);
 }
 
 #[test]
