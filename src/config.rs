@@ -122,24 +122,26 @@ impl Config {
         std::iter::once(&self.endpoint).chain(&self.also)
     }
 
-    /// The role that a socket's name says. A name that says none, and does not begin with `/`,
-    /// means the default endpoint.
+    /// The role of a listener with this name: the default endpoint's, if the name says none.
     ///
     /// # Errors
     /// A name that begins with `/` and is no known endpoint.
     pub fn role_named(&self, name: &str) -> Result<ListenerRole, BadConfiguration> {
-        match name.parse::<ListenerRole>() {
-            Err(e) if name.starts_with('/') => Err(BadConfiguration(format!("FileDescriptorName={name}: {e}"))),
-            Err(_) => Ok(ListenerRole::Endpoint(self.endpoint.clone())),
-            Ok(role) => Ok(role),
-        }
+        Ok(role_said_by(name)?.unwrap_or_else(|| self.default_role()))
     }
 
-    /// The role of a passed connection. systemd passes no name of its own with Accept=yes, and inetd
-    /// passes none at all, so the settings may say it.
-    pub(crate) fn connection_role(&self, name: &str) -> ListenerRole {
-        let said = name.parse().ok().or_else(|| self.connection.clone());
-        said.unwrap_or_else(|| ListenerRole::Endpoint(self.endpoint.clone()))
+    /// The role of a passed connection with this name. systemd passes no name of its own with
+    /// Accept=yes, and inetd passes none at all, so the settings may say it.
+    ///
+    /// # Errors
+    /// A name that begins with `/` and is no known endpoint.
+    pub(crate) fn connection_role(&self, name: &str) -> Result<ListenerRole, BadConfiguration> {
+        let said = role_said_by(name)?.or_else(|| self.connection.clone());
+        Ok(said.unwrap_or_else(|| self.default_role()))
+    }
+
+    fn default_role(&self) -> ListenerRole {
+        ListenerRole::Endpoint(self.endpoint.clone())
     }
 
     /// A client of Patroni's REST API.
@@ -174,5 +176,13 @@ impl Config {
     /// The hold file, whether it is there or not.
     pub fn hold(&self) -> Hold {
         Hold::new(self.hold_file.clone())
+    }
+}
+
+/// What a socket's name says of its role. A name that begins with `/` is meant for an endpoint.
+fn role_said_by(name: &str) -> Result<Option<ListenerRole>, BadConfiguration> {
+    match name.parse::<ListenerRole>() {
+        Err(e) if name.starts_with('/') => Err(BadConfiguration(format!("FileDescriptorName={name}: {e}"))),
+        said => Ok(said.ok()),
     }
 }

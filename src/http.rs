@@ -11,7 +11,7 @@ use crate::haproxy::reply::Reply;
 use crate::verdict::Verdict;
 
 /// A head is not longer than this.
-pub const HEAD_LIMIT: usize = 8 << 10;
+pub(crate) const HEAD_LIMIT: usize = 8 << 10;
 
 /// Load balancers send a handful.
 const HEADERS_LIMIT: usize = 64;
@@ -109,7 +109,7 @@ fn path(target: &str) -> &str {
 impl Response {
     /// 200 where the node may take the traffic, 503 where it may not, with the line that HAProxy is
     /// told, if any.
-    pub fn of(verdict: &Verdict, reply: Option<&Reply>) -> Self {
+    pub(crate) fn of(verdict: &Verdict, reply: Option<&Reply>) -> Self {
         let serves = matches!(verdict, Verdict::Serve(_));
         let status = if serves { "200 OK" } else { "503 Service Unavailable" };
         let body = reply.map_or_else(String::new, Reply::line);
@@ -117,18 +117,18 @@ impl Response {
     }
 
     /// 400, with the reason.
-    pub fn bad(why: &str) -> Self {
+    pub(crate) fn bad(why: &str) -> Self {
         let body = format!("{why}\n");
         Response { status: "400 Bad Request", content_type: "text/plain", body, is_head: false }
     }
 
     /// 200 with something of another type.
-    pub fn of_type(content_type: &'static str, body: String) -> Self {
+    pub(crate) fn of_type(content_type: &'static str, body: String) -> Self {
         Response { status: "200 OK", content_type, body, is_head: false }
     }
 
     /// As a request with this method wants it.
-    pub fn to(mut self, method: Method) -> Self {
+    pub(crate) fn to(mut self, method: Method) -> Self {
         self.is_head = method == Method::Head;
         self
     }
@@ -145,7 +145,7 @@ impl Response {
     }
 
     /// The status code.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.status.split(' ').next().unwrap_or_default()
     }
 

@@ -66,18 +66,16 @@ fn agent_send_answer(line: &[u8], config: &Config) -> Result<Option<Vec<u8>>, Bo
 }
 
 fn http_answer(head: &[u8], config: &Config) -> Result<Vec<u8>, Box<dyn Error>> {
-    let asked = Request::read(head).and_then(|request| {
-        let endpoint = request.find(&config.endpoint, |endpoint| listed(endpoint, config))?;
-        Ok((endpoint, request.method))
-    });
+    let asked =
+        Request::read(head).and_then(|request| request.find(&config.endpoint, |endpoint| listed(endpoint, config)));
     let response = match asked {
-        Ok((endpoint, method)) => {
+        Ok(endpoint) => {
             let (verdict, reply) = ask(&endpoint, config, Instant::now())?;
-            Response::of(&verdict, reply.as_ref()).to(method)
+            Response::of(&verdict, reply.as_ref())
         }
-        Err(response) => response.for_sender(head),
+        Err(response) => response,
     };
-    Ok(response.to_bytes())
+    Ok(response.for_sender(head).to_bytes())
 }
 
 fn listed(endpoint: &Endpoint, config: &Config) -> Option<Endpoint> {

@@ -77,11 +77,10 @@ impl Activation {
         if !listeners.is_empty() {
             return Ok(Activation::Listeners(listeners));
         }
-        let default = config.endpoint.clone();
         match standard_input()? {
-            Some(connection) => Ok(Activation::Connection(connection, config.connection_role(""))),
+            Some(connection) => Ok(Activation::Connection(connection, config.connection_role("")?)),
             None if is_the_service() => Err(NoSocket.into()),
-            None => Ok(Activation::Stdout(default)),
+            None => Ok(Activation::Stdout(config.endpoint.clone())),
         }
     }
 }
@@ -133,9 +132,8 @@ fn from_systemd(mut passed: Vec<(TcpListener, String)>, config: &Config) -> Resu
     }
     match (passed.pop(), passed.is_empty()) {
         (Some((connection, name)), true) => {
-            // A name that looks like an endpoint and is none.
-            config.role_named(&name)?;
-            Ok(Activation::Connection(Socket::from(OwnedFd::from(connection)), config.connection_role(&name)))
+            let role = config.connection_role(&name)?;
+            Ok(Activation::Connection(Socket::from(OwnedFd::from(connection)), role))
         }
         _ => Err(BadConfiguration("the passed sockets must be listeners only, or one connection".into()).into()),
     }

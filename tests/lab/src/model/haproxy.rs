@@ -25,8 +25,8 @@ pub struct Server {
     next_health: Ms,
     agent: Option<Ms>,
     health: Option<Ms>,
-    /// When its agent was heard last.
-    pub heard: Option<Ms>,
+    /// When its agent answered last.
+    pub last_answer: Option<Ms>,
     /// The network between them is cut until then.
     pub cut_until: Ms,
 }
@@ -42,7 +42,7 @@ impl Server {
             next_health: phase % INTER,
             agent: None,
             health: None,
-            heard: None,
+            last_answer: None,
             cut_until: 0,
         }
     }
@@ -83,7 +83,7 @@ impl Server {
         match check {
             Check::Agent(began) if self.agent == Some(began) => {
                 self.agent = None;
-                self.heard = Some(now);
+                self.last_answer = Some(now);
                 for word in line.split('#').next().unwrap_or_default().split_whitespace() {
                     match word {
                         "READY" => self.maint = false,

@@ -205,8 +205,8 @@ impl Invariants {
         for (haproxy, servers) in servers.iter().enumerate() {
             let is_up = |node: usize| {
                 let server = &servers[node];
-                let is_heard = server.heard.is_some_and(|heard| now <= heard + AGENT_INTER + DEADLINE);
-                server.is_up() && is_heard && !is_frozen[node] && self.nodes[node].knows
+                let is_current = server.last_answer.is_some_and(|last| now <= last + AGENT_INTER + DEADLINE);
+                server.is_up() && is_current && !is_frozen[node] && self.nodes[node].knows
             };
             for a in 0..NODES {
                 for b in a + 1..NODES {
