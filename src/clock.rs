@@ -4,10 +4,11 @@ use std::ops::Add;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// A moment by the clock since the boot, which goes on while the host sleeps (clock_gettime(2),
 /// `CLOCK_BOOTTIME`), and by the wall clock, which alone tells that a virtual machine was stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// Since the boot.
     pub boot: Duration,

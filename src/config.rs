@@ -15,6 +15,9 @@ use crate::patroni::{BaseUrl, Client, Tls};
 /// Where a hold is, unless the settings say otherwise.
 pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
 
+/// Where the service leaves what it knows (`RuntimeDirectory=` in its unit).
+pub const RUNTIME_DIRECTORY: &str = "/run/patroni-check";
+
 /// What a socket is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerRole {
@@ -57,7 +60,7 @@ impl fmt::Display for ListenerRole {
 }
 
 /// How long things may take and last.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// A check is answered within this.
     pub deadline: Duration,
@@ -106,6 +109,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the file of a hold is.
     pub hold_file: PathBuf,
+    /// Where a process leaves what it knows for the next one; nowhere without it.
+    pub runtime_directory: Option<PathBuf>,
 }
 
 impl Config {

@@ -21,6 +21,8 @@ pub mod config;
 pub mod systemd;
 
 pub mod memory;
+
+pub mod cache;
 pub mod server;
 
 pub mod commands;

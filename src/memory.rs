@@ -1,7 +1,11 @@
 //! What was known before, and for how long it stands where an observation settles nothing. Time is
 //! an argument, for the tests.
 
+pub mod file;
+
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::config::Limits;
@@ -15,11 +19,14 @@ const FIRST_ROUND: Duration = Duration::from_secs(2);
 /// (`ha.py`, `fetch_node_status`).
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest reason that is remembered, in bytes. HAProxy is told less. Parts of it are Patroni's.
+const REASON_LIMIT: usize = 256;
+
 /// What is older than this, or than a longer grace, tells nothing of now.
 const STALE: Duration = Duration::from_secs(5);
 
 /// Whether Patroni may have been started anew, and not have looked at its lock yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Restart {
     No,
     /// It is silent.
@@ -29,7 +36,7 @@ enum Restart {
 }
 
 /// This node had the lock, and Patroni now says that it has not.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Missed {
     /// When the newest such observation began.
     latest: Moment,
@@ -41,10 +48,15 @@ struct Missed {
 }
 
 /// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it
-/// grants nothing of its own.
-#[derive(Debug)]
+/// grants nothing of its own. It outlives a process (`memory/file.rs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Memory {
+    /// They are the settings', whatever they were when this was learnt.
+    #[serde(skip)]
     limits: Limits,
+    /// The newest observation: when its request began, and what it means.
+    latest: Option<(Moment, Judgement)>,
     /// The newest conclusive verdict, and when its observation began.
     conclusive: Option<(Moment, Verdict)>,
     /// Whether this node held the lock when Patroni last knew who does, and when that was.
@@ -64,6 +76,7 @@ impl Memory {
     pub fn new(limits: Limits) -> Self {
         Memory {
             limits,
+            latest: None,
             conclusive: None,
             lock_was_here: None,
             missed: None,
@@ -75,7 +88,8 @@ impl Memory {
 
     /// Takes note of an observation whose request began then, and says what it means to one who
     /// remembers the earlier ones.
-    pub fn learn(&mut self, now: Moment, began: Moment, judgement: Judgement) -> Judgement {
+    pub fn learn(&mut self, now: Moment, began: Moment, mut judgement: Judgement) -> Judgement {
+        judgement.verdict.cut_why(REASON_LIMIT);
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
         let mut judgement = self.resolve(began, judgement);
@@ -95,7 +109,48 @@ impl Memory {
             self.conclusive = Some((began, judgement.verdict.clone()));
             self.lock_was_here = has_lock.map(|has_lock| (began, has_lock)).or(self.lock_was_here);
         }
+        if !self.recheck_pending {
+            self.latest = Some((began, judgement.clone()));
+        }
         judgement
+    }
+
+    /// The same for one who has these limits.
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        Memory { limits, ..self }
+    }
+
+    /// Whether it tells of a moment that is yet to come. The wall clock may have been set back; the
+    /// clock since the boot goes on.
+    pub(crate) fn is_of_the_future(&self, now: Moment) -> bool {
+        let restart = match self.restart {
+            Restart::Since(since) => Some(since),
+            Restart::No | Restart::Silent => None,
+        };
+        let moments = [
+            self.latest.as_ref().map(|(began, _)| *began),
+            self.conclusive.as_ref().map(|(began, _)| *began),
+            self.lock_was_here.map(|(began, _)| began),
+            self.missed.map(|missed| missed.latest),
+            restart,
+        ];
+        moments.into_iter().flatten().any(|moment| moment.boot > now.boot)
+    }
+
+    /// How long things may take and last.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The newest conclusive verdict, and when its observation began.
+    pub fn conclusive(&self) -> Option<(Moment, &Verdict)> {
+        self.conclusive.as_ref().map(|(began, verdict)| (*began, verdict))
+    }
+
+    /// The verdict by the newest observation, if that is fresh enough for a check that comes now.
+    pub fn fresh_verdict(&self, now: Moment) -> Option<Verdict> {
+        let (began, judgement) = self.latest.as_ref()?;
+        (now.since(*began) <= self.limits.max_age).then(|| self.verdict(now, judgement))
     }
 
     /// Whether an observation of this age says nothing of now.

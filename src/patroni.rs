@@ -12,3 +12,4 @@ pub use base_url::BaseUrl;
 pub use client::{Answer, Client, Observation, ask, http_agent};
 pub use failure::{Failure, NoAnswer};
 pub use tls::Tls;
+pub(crate) use transport::GIVE_UP;

@@ -2,7 +2,6 @@
 //! that asks Patroni.
 
 mod acceptor;
-pub mod cache;
 mod check;
 mod deadline_map;
 mod dispatch;
@@ -44,6 +43,6 @@ pub fn serve(listeners: Vec<(TcpListener, ListenerRole)>, config: &Config) -> Re
     let mut event_loop = EventLoop::new(listeners, config, journal, notifier)?;
     event_loop.notify_ready();
     event_loop.run()?;
-    event_loop.into_journal().flush(JOURNAL_TIMEOUT);
+    event_loop.finish().flush(JOURNAL_TIMEOUT);
     Ok(())
 }

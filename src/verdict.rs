@@ -6,12 +6,14 @@
 //! from the lock and knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node
 //! that takes writes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::endpoint::{Endpoint, Kind, Version};
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Failure, Observation};
 
 /// Whether the node may take an endpoint's traffic, each with the reason in a few words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The node may take this endpoint's traffic.
     Serve(String),
@@ -24,7 +26,7 @@ pub enum Verdict {
 }
 
 /// One observation judged without memory: the verdict that it suggests, and how much it settles.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The verdict of one who remembers nothing.
     pub verdict: Verdict,
@@ -33,7 +35,7 @@ pub struct Judgement {
 }
 
 /// How much an observation settles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Evidence {
     /// All: the verdict counts at once.
     Conclusive {
@@ -91,6 +93,13 @@ impl Verdict {
     pub fn why(&self) -> &str {
         let (Verdict::Serve(why) | Verdict::StandBy(why) | Verdict::Fail(why) | Verdict::Held(why)) = self;
         why
+    }
+
+    /// Cuts the reason to this many bytes at most.
+    pub(crate) fn cut_why(&mut self, limit: usize) {
+        let (Verdict::Serve(why) | Verdict::StandBy(why) | Verdict::Fail(why) | Verdict::Held(why)) = self;
+        let end = (0..=limit).rev().find(|end| why.is_char_boundary(*end));
+        why.truncate(end.unwrap_or_default());
     }
 }
 

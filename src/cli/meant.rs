@@ -56,6 +56,7 @@ impl From<Options> for CommandLine {
             on_failure: options.on_failure,
             limits: Limits { deadline: options.deadline, max_age: options.max_age, grace: options.grace },
             hold_file: options.hold_file,
+            runtime_directory: None,
         };
         CommandLine { config, command: options.command.map(Command::from) }
     }

@@ -1,8 +1,9 @@
 //! Reading the command line, the environment, and for a person the service's settings.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -11,7 +12,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 use super::meant::CommandLine;
 use super::options::Options;
 use super::subcommands::TypedCommand;
-use crate::config::{BadConfiguration, HOLD_FILE};
+use crate::config::{BadConfiguration, HOLD_FILE, RUNTIME_DIRECTORY};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;
 use crate::text::single_spaced;
@@ -46,7 +47,9 @@ impl CommandLine {
                 options.check_hold_file(&service, &settings)?;
             }
         }
-        options.validate()
+        let mut meant = options.validate()?;
+        meant.config.runtime_directory = runtime_directory(meant.command.is_some());
+        Ok(meant)
     }
 
     /// Reads a command line alone, without the environment and the service's settings.
@@ -117,6 +120,18 @@ impl Options {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+/// Where systemd has made a directory for this process (systemd.exec(5), `RuntimeDirectory=`); for a
+/// command, where it makes one for the service.
+fn runtime_directory(is_command: bool) -> Option<PathBuf> {
+    let named = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    // There may be several, with colons between them.
+    let first = named.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    match Path::new(OsStr::from_bytes(first)) {
+        directory if directory.is_absolute() => Some(directory.to_owned()),
+        _ => is_command.then(|| RUNTIME_DIRECTORY.into()),
     }
 }
 

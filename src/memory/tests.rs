@@ -38,7 +38,15 @@ impl Story {
         let began = self.start + Duration::from_millis(ms);
         let now = began + Duration::from_millis(duration);
         let judgement = self.memory.learn(now, began, judgement);
+        self.end_of_process();
         self.memory.verdict(now, &judgement)
+    }
+
+    /// What one knows who remembers only what was written.
+    fn end_of_process(&mut self) {
+        let written = serde_json::to_string(&self.memory).unwrap();
+        let limits = self.memory.limits();
+        self.memory = serde_json::from_str::<Memory>(&written).unwrap().within(limits);
     }
 }
 

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 /// After this long a request is given up, and so is a TLS handshake. Giving up sooner and asking
 /// again would take one more of Patroni's five workers (`restapi.thread_pool_size`) each time, as
 /// an abandoned request keeps its worker.
-pub(super) const GIVE_UP: Duration = Duration::from_secs(30);
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// A primary's body grows by some 200 bytes a replica; nothing that Patroni sends comes near.
 pub(super) const BODY_LIMIT: u64 = 1 << 20;

@@ -5,20 +5,23 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
 
-use super::cache::Cache;
 use super::check::Check;
 use super::metrics::{Meter, Metrics};
+use crate::cache::Cache;
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::ReplyPolicy;
 use crate::http::Response;
-use crate::patroni::{Client, Observation};
+use crate::memory::Memory;
+use crate::memory::file::{Directory, MemoryFile};
+use crate::patroni::{Client, GIVE_UP, Observation};
+use crate::systemd::journal;
 use crate::verdict::{Judgement, Verdict, judge};
 
 /// One endpoint's state.
@@ -32,7 +35,21 @@ pub(super) struct EndpointState {
     /// How many checks were answered.
     pub(super) answered: u64,
     pub(super) meter: Meter,
-    requests_tx: Sender<()>,
+    worker: Worker,
+}
+
+/// What an endpoint's thread is to do, one after the other. All of it may block.
+enum Work {
+    Fetch,
+    Save(Box<Memory>),
+    Warn(String),
+}
+
+/// An endpoint's thread. It makes one request at a time, so as many are in flight as there are
+/// endpoints, at most.
+struct Worker {
+    work_tx: Sender<Work>,
+    thread: JoinHandle<()>,
 }
 
 /// What came of a fetch.
@@ -49,6 +66,8 @@ pub(super) struct EndpointTable {
     states: Vec<EndpointState>,
     metrics: Metrics,
     config: Config,
+    /// Where memory outlives this process, or why it does not.
+    directory: Result<Option<Directory>, String>,
     client: Client,
     waker: Arc<Waker>,
     results_tx: Sender<FetchResult>,
@@ -66,6 +85,7 @@ impl EndpointTable {
             states: Vec::new(),
             metrics: Metrics::new()?,
             config: config.clone(),
+            directory: Directory::of(config),
             client: config.client()?,
             waker: Arc::new(waker),
             results_tx,
@@ -83,15 +103,23 @@ impl EndpointTable {
             return Ok(index);
         }
         let index = self.states.len();
+        let policy = self.config.reply_policy(endpoint)?;
+        let file = self.memory_file(endpoint);
+        let worker = self.spawn_worker(index, endpoint, file.clone().ok().flatten())?;
+        let remembered = file.and_then(|file| file.map_or(Ok(None), |file| file.load(Moment::now())));
+        let memory = remembered.unwrap_or_else(|why| {
+            worker.begin(Work::Warn(why));
+            None
+        });
         self.states.push(EndpointState {
             endpoint: endpoint.clone(),
-            policy: self.config.reply_policy(endpoint)?,
-            cache: Cache::new(self.config.limits),
+            policy,
+            cache: Cache::remembering(memory.unwrap_or_else(|| Memory::new(self.config.limits))),
             last_observation: None,
             last_verdict: None,
             answered: 0,
             meter: self.metrics.meter(endpoint)?,
-            requests_tx: self.spawn_fetcher(index, endpoint)?,
+            worker,
         });
         Ok(index)
     }
@@ -126,15 +154,16 @@ impl EndpointTable {
         let state = &mut self.states[index];
         state.meter.fetched(took, &observation, &judgement);
         state.last_observation = Some(observation);
-        Some((index, state.cache.fetch_completed(now, judgement)))
+        let answered = state.cache.fetch_completed(now, judgement);
+        state.worker.begin(Work::Save(Box::new(state.cache.memory().clone())));
+        Some((index, answered))
     }
 
     /// Asks Patroni where a check waits and no request is in flight.
     pub(super) fn begin_fetches(&mut self, now: Moment) {
         for state in &mut self.states {
             if state.cache.begin_fetch(now) {
-                // The thread lives as long as the state: a panic in it ends the program.
-                let _ = state.requests_tx.send(());
+                state.worker.begin(Work::Fetch);
             }
         }
     }
@@ -160,24 +189,62 @@ impl EndpointTable {
         self.metrics.count_bad_request();
     }
 
-    /// Starts the thread that asks Patroni for an endpoint, once for each message. It makes one
-    /// request at a time, so as many requests are in flight as there are endpoints, at most.
-    fn spawn_fetcher(&self, index: usize, endpoint: &Endpoint) -> io::Result<Sender<()>> {
-        let (requests_tx, requests_rx) = channel();
+    /// Waits until all that is known is written. A thread that waits for Patroni has nothing to write.
+    pub(super) fn finish(self) {
+        for EndpointState { cache, worker: Worker { work_tx, thread }, .. } in self.states {
+            drop(work_tx);
+            if !cache.is_fetching() {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn memory_file(&self, endpoint: &Endpoint) -> Result<Option<MemoryFile>, String> {
+        self.directory.as_ref()?.as_ref().map(|directory| directory.file(endpoint)).transpose()
+    }
+
+    fn spawn_worker(&self, index: usize, endpoint: &Endpoint, file: Option<MemoryFile>) -> io::Result<Worker> {
+        let (work_tx, work_rx) = channel();
         let (client, endpoint) = (self.client.clone(), endpoint.clone());
         let (results_tx, waker) = (self.results_tx.clone(), Arc::clone(&self.waker));
-        thread::Builder::new().name(format!("fetch{endpoint}")).spawn(move || {
-            while let Ok(()) = requests_rx.recv() {
-                let began = Instant::now();
-                let observation = client.get(&endpoint);
-                let judgement = judge(&endpoint, &observation);
-                let took = began.elapsed();
-                let result = FetchResult { index, observation, judgement, took };
-                if results_tx.send(result).is_err() || waker.wake().is_err() {
-                    return;
+        let mut is_saved = true;
+        let thread = thread::Builder::new().name(format!("fetch{endpoint}")).spawn(move || {
+            for work in work_rx {
+                match work {
+                    Work::Fetch => {
+                        let result = fetch(index, &endpoint, &client, file.as_ref());
+                        if results_tx.send(result).is_err() || waker.wake().is_err() {
+                            return;
+                        }
+                    }
+                    Work::Save(memory) => {
+                        let saved = file.as_ref().map_or(Ok(()), |file| file.save(&memory));
+                        // A disk that is full is told of once.
+                        if let Some(why) = saved.as_ref().err().filter(|_| is_saved) {
+                            journal::warn(why);
+                        }
+                        is_saved = saved.is_ok();
+                    }
+                    Work::Warn(warning) => journal::warn(&warning),
                 }
             }
         })?;
-        Ok(requests_tx)
+        Ok(Worker { work_tx, thread })
     }
+}
+
+impl Worker {
+    fn begin(&self, work: Work) {
+        // The thread lives as long as this: a panic in it ends the program.
+        let _ = self.work_tx.send(work);
+    }
+}
+
+/// Asks Patroni, once no process that answers one check does.
+fn fetch(index: usize, endpoint: &Endpoint, client: &Client, file: Option<&MemoryFile>) -> FetchResult {
+    let _lock = file.map(|file| file.lock(Instant::now() + GIVE_UP, || false));
+    let began = Instant::now();
+    let observation = client.get(endpoint);
+    let judgement = judge(endpoint, &observation);
+    FetchResult { index, observation, judgement, took: began.elapsed() }
 }

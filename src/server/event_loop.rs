@@ -82,7 +82,6 @@ impl EventLoop {
             }
             acceptor.add(socket, kind, poll.registry())?;
         }
-        let deadline = config.limits.deadline;
         Ok(EventLoop {
             poll,
             signals,
@@ -91,13 +90,13 @@ impl EventLoop {
             request_reader: RequestReader::new(),
             max_connections: max_connections(endpoints.len()),
             endpoints,
-            lingering_close: LingeringClose::new(deadline),
+            lingering_close: LingeringClose::new(config.limits.deadline),
             default_endpoint: config.endpoint.clone(),
             fallback_policy: config.reply_policy(&config.endpoint)?,
             journal,
             notifier,
             hold: HoldLookup::new(config.hold()),
-            deadline,
+            deadline: config.limits.deadline,
             stop_at: None,
         })
     }
@@ -156,7 +155,8 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn into_journal(self) -> Journal {
+    pub(super) fn finish(self) -> Journal {
+        self.endpoints.finish();
         self.journal
     }
 

@@ -80,24 +80,7 @@ impl Journal {
 
     /// A change of verdict.
     pub fn changed(&self, change: &Change) {
-        let is_failure = matches!(change.verdict, Verdict::Fail(_));
-        let priority = if is_failure { Priority::Warning } else { Priority::Notice };
-        let reply = change.reply.map_or("(nothing)".to_owned(), Reply::to_string);
-        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.endpoint));
-        entry.fields.extend([
-            ("PATRONI_CHECK_ENDPOINT", change.endpoint.to_string()),
-            ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),
-            ("PATRONI_CHECK_REPLY", reply),
-            ("PATRONI_CHECK_REASON", change.verdict.why().to_owned()),
-        ]);
-        if let Some(Ok(answer)) = change.observation {
-            entry.fields.push(("PATRONI_CHECK_STATUS", answer.status.to_string()));
-            if let Body::Node(node) = &answer.body {
-                entry.fields.push(("PATRONI_CHECK_ROLE", node.role.clone()));
-                entry.fields.push(("PATRONI_CHECK_STATE", node.state.clone()));
-            }
-        }
-        self.write(entry);
+        self.write(Entry::of(change));
     }
 
     /// Waits until all is written, but no longer than this.
@@ -118,6 +101,27 @@ impl Entry {
         Entry { priority, message, fields: vec![("SYSLOG_IDENTIFIER", "patroni-check".to_owned())] }
     }
 
+    fn of(change: &Change) -> Self {
+        let is_failure = matches!(change.verdict, Verdict::Fail(_));
+        let priority = if is_failure { Priority::Warning } else { Priority::Notice };
+        let reply = change.reply.map_or("(nothing)".to_owned(), Reply::to_string);
+        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.endpoint));
+        entry.fields.extend([
+            ("PATRONI_CHECK_ENDPOINT", change.endpoint.to_string()),
+            ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),
+            ("PATRONI_CHECK_REPLY", reply),
+            ("PATRONI_CHECK_REASON", change.verdict.why().to_owned()),
+        ]);
+        if let Some(Ok(answer)) = change.observation {
+            entry.fields.push(("PATRONI_CHECK_STATUS", answer.status.to_string()));
+            if let Body::Node(node) = &answer.body {
+                entry.fields.push(("PATRONI_CHECK_ROLE", node.role.clone()));
+                entry.fields.push(("PATRONI_CHECK_STATE", node.state.clone()));
+            }
+        }
+        entry
+    }
+
     /// Writes it to the journal, else to standard error, unless that is a client's connection.
     /// Errors are dropped: there is nowhere to report them.
     fn write(self) {
@@ -132,17 +136,31 @@ impl Entry {
     }
 }
 
+/// A change of verdict, written at once: for a process that ends with its answer.
+pub(crate) fn tell_change(change: &Change) {
+    Entry::of(change).write();
+}
+
 /// Tells the operator at once why the program ends, or what he should know before he trusts its
 /// answer.
 pub fn complain(error: &str) {
+    write_at_once(Priority::Error, error);
+}
+
+/// A warning, written at once.
+pub(crate) fn warn(warning: &str) {
+    write_at_once(Priority::Warning, warning);
+}
+
+fn write_at_once(priority: Priority, text: &str) {
     // Names and values from outside are in it.
-    let error = printable(error);
+    let text = printable(text);
     if connected_to_journal() && !is_connection(&io::stderr()) {
         // By standard error: an entry of a process that is gone by the time journald reads it has
         // no unit. The number is the priority (sd-daemon(3)); the unit of one process for each
-        // check lets no lesser one through (LogLevelMax=).
-        let _ = writeln!(io::stderr(), "<{}>{error}", u8::from(Priority::Error));
+        // check lets nothing below a notice through (LogLevelMax=).
+        let _ = writeln!(io::stderr(), "<{}>{text}", u8::from(priority));
     } else {
-        Entry::plain(Priority::Error, error).write();
+        Entry::plain(priority, text).write();
     }
 }

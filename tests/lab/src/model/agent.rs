@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use patroni_check::cache::Cache;
 use patroni_check::clock::Moment;
 use patroni_check::config::Limits;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
-use patroni_check::server::cache::Cache;
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
 
 use super::Ms;

@@ -9,16 +9,14 @@ use crate::config::Limits;
 use crate::memory::Memory;
 use crate::verdict::{Judgement, Verdict};
 
-/// What Patroni last said of an endpoint, and the checks, of any kind `C`, that wait to be told. At
-/// most one request to Patroni is in flight.
+/// What is known of an endpoint, and the checks, of any kind `C`, that wait to be told. At most one
+/// request to Patroni is in flight.
 ///
 /// An observation's age counts from when its request began: a Patroni that was frozen after it had
 /// made up its mind says 200 half a minute late.
 #[derive(Debug)]
 pub struct Cache<C> {
     limits: Limits,
-    /// The newest observation: when its request began, and what it means.
-    latest: Option<(Moment, Judgement)>,
     memory: Memory,
     /// When the request in flight began.
     fetch: Option<Moment>,
@@ -29,16 +27,24 @@ pub struct Cache<C> {
 impl<C> Cache<C> {
     /// Nothing is known yet.
     pub fn new(limits: Limits) -> Self {
-        Cache { limits, latest: None, memory: Memory::new(limits), fetch: None, waiting: VecDeque::new() }
+        Cache::remembering(Memory::new(limits))
+    }
+
+    /// What was learnt before is known.
+    pub fn remembering(memory: Memory) -> Self {
+        Cache { limits: memory.limits(), memory, fetch: None, waiting: VecDeque::new() }
+    }
+
+    /// What is known, for those who come later.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// A check that arrives. It is given back with its verdict if there is one fresh enough;
     /// otherwise it waits.
     pub fn look_up_or_wait(&mut self, now: Moment, check: C) -> Option<(C, Verdict)> {
-        if let Some((began, judgement)) = &self.latest {
-            if now.since(*began) <= self.limits.max_age {
-                return Some((check, self.memory.verdict(now, judgement)));
-            }
+        if let Some(verdict) = self.memory.fresh_verdict(now) {
+            return Some((check, verdict));
         }
         self.waiting.push_back((now, check));
         None
@@ -52,6 +58,11 @@ impl<C> Cache<C> {
             self.fetch = Some(now);
         }
         begin
+    }
+
+    /// Whether a request is in flight.
+    pub fn is_fetching(&self) -> bool {
+        self.fetch.is_some()
     }
 
     /// The request in flight has ended. Gives the checks that it answers: all that had arrived when
@@ -74,7 +85,6 @@ impl<C> Cache<C> {
             return answered;
         }
         let verdict = self.memory.verdict(now, &judgement);
-        self.latest = Some((began, judgement));
         let max_age = self.limits.max_age;
         answered.extend(self.take_waiting(|arrived| arrived.since(began) <= max_age, &verdict));
         answered

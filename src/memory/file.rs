@@ -1,0 +1,255 @@
+//! Where a process leaves what it knows of an endpoint for the next one: a small file in the
+//! service's runtime directory, and beside it a lock for who asks Patroni. The next one is that
+//! after a restart, or one of those that answer one check each.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Memory;
+use crate::clock::Moment;
+use crate::config::{Config, Limits};
+use crate::endpoint::Endpoint;
+use crate::verdict::Verdict;
+
+/// What is written by another version is not read. It goes up when a field, or what it means,
+/// changes.
+const VERSION: u32 = 1;
+
+/// The reasons in it are bounded, so nothing that is written here comes near.
+const SIZE_LIMIT: u64 = 16 << 10;
+
+/// A file's name has at most 255 bytes, with what is added to it here.
+const NAME_LIMIT: usize = 250;
+
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Who waits for a lock looks again after this long at first, and after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
+/// The runtime directory of a service, for one Patroni and one boot.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    path: PathBuf,
+    boot_id: String,
+    patroni: String,
+    limits: Limits,
+}
+
+/// One endpoint's file.
+#[derive(Debug, Clone)]
+pub struct MemoryFile {
+    directory: Directory,
+    endpoint: String,
+}
+
+/// The right to ask Patroni. The kernel takes it back from a process that dies.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "it is unlocked when it is closed")] File);
+
+/// What is in a file.
+#[derive(Serialize, Deserialize)]
+struct Contents<M> {
+    version: u32,
+    boot_id: String,
+    patroni: String,
+    endpoint: String,
+    memory: M,
+}
+
+/// The last verdict that was told, and when.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    boot_id: String,
+    at: Moment,
+    verdict: Verdict,
+}
+
+impl Directory {
+    /// The runtime directory that the settings name; none where they name none.
+    ///
+    /// # Errors
+    /// Why what is there can't be told from what is of another boot.
+    pub fn of(config: &Config) -> Result<Option<Self>, String> {
+        let Some(path) = config.runtime_directory.clone() else { return Ok(None) };
+        let boot_id = boot_id().map_err(|e| format!("no memory in {}: the boot has no id: {e}", path.display()))?;
+        Ok(Some(Directory { path, boot_id, patroni: config.patroni.to_string(), limits: config.limits }))
+    }
+
+    /// The file of an endpoint.
+    ///
+    /// # Errors
+    /// The endpoint is too long for the name of a file.
+    pub fn file(&self, endpoint: &Endpoint) -> Result<MemoryFile, String> {
+        let endpoint = endpoint.to_string();
+        if endpoint.len() > NAME_LIMIT {
+            return Err(format!("no memory for {endpoint}: longer than {NAME_LIMIT} bytes"));
+        }
+        Ok(MemoryFile { directory: self.clone(), endpoint })
+    }
+}
+
+/// Which boot this is. The unit says it (`BOOT_ID=%b`), as its sandbox hides what the kernel says.
+fn boot_id() -> io::Result<String> {
+    let id = match std::env::var("BOOT_ID") {
+        Ok(id) if !id.is_empty() => id,
+        _ => fs::read_to_string(BOOT_ID).map_err(|e| io::Error::other(format!("{BOOT_ID}: {e}")))?,
+    };
+    // systemd writes it without the dashes.
+    Ok(id.trim().replace('-', ""))
+}
+
+impl MemoryFile {
+    /// What is remembered; nothing where nothing was written.
+    ///
+    /// # Errors
+    /// Why what is there does not count: damaged, another's, of another boot, Patroni or version,
+    /// of the future.
+    pub fn load(&self, now: Moment) -> Result<Option<Memory>, String> {
+        let path = self.path("json");
+        let not_used = |why: String| format!("{}: {why}; it is not used", path.display());
+        let bytes = match self.read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|e| not_used(e.to_string()))?,
+        };
+        let contents: Contents<&RawValue> = serde_json::from_slice(&bytes).map_err(|e| not_used(e.to_string()))?;
+        let directory = &self.directory;
+        let is_ours = [
+            (contents.version == VERSION, "written by another version"),
+            (contents.boot_id == directory.boot_id, "from another boot"),
+            (contents.patroni == directory.patroni, "of another Patroni"),
+            (contents.endpoint == self.endpoint, "of another endpoint"),
+        ];
+        if let Some((_, why)) = is_ours.into_iter().find(|(is_so, _)| !is_so) {
+            return Err(not_used(why.into()));
+        }
+        let memory: Memory = serde_json::from_str(contents.memory.get()).map_err(|e| not_used(e.to_string()))?;
+        if memory.is_of_the_future(now) {
+            return Err(not_used("from the future".into()));
+        }
+        Ok(Some(memory.within(directory.limits)))
+    }
+
+    /// Writes what is remembered, whole or not at all.
+    ///
+    /// # Errors
+    /// What kept it from being written, and where.
+    pub fn save(&self, memory: &Memory) -> Result<(), String> {
+        let path = self.path("new");
+        let contents = Contents {
+            version: VERSION,
+            boot_id: self.directory.boot_id.clone(),
+            patroni: self.directory.patroni.clone(),
+            endpoint: self.endpoint.clone(),
+            memory,
+        };
+        let written = serde_json::to_vec(&contents).map_err(io::Error::from).and_then(|bytes| {
+            let mut file = self.create(&path, OFlags::WRONLY | OFlags::TRUNC)?;
+            file.write_all(&bytes)?;
+            fs::rename(&path, self.path("json"))
+        });
+        written.map_err(|e| format!("{}: {e}; what is known now is lost at the end of the process", path.display()))
+    }
+
+    /// The right to ask Patroni, unless another process has it.
+    ///
+    /// # Errors
+    /// There is no such right to be had, and why.
+    pub fn try_lock(&self) -> Result<Option<Lock>, String> {
+        let path = self.path("lock");
+        let locked = self.create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
+        locked.map_err(|e| format!("{}: {e}; other processes may ask Patroni at the same time", path.display()))
+    }
+
+    /// The same for one who waits, but not after `end`. Between two looks `meanwhile` may say that
+    /// it need not wait any longer.
+    ///
+    /// # Errors
+    /// As [`MemoryFile::try_lock`].
+    pub fn lock(&self, end: Instant, mut meanwhile: impl FnMut() -> bool) -> Result<Option<Lock>, String> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let lock = self.try_lock()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if lock.is_some() || left.is_zero() || meanwhile() {
+                return Ok(lock);
+            }
+            sleep(pause.min(left));
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
+    }
+
+    /// Takes note that a verdict is told, and says whether it is another one than was told last. Of
+    /// several processes one is told so. One that can't take note says yes.
+    pub fn is_change(&self, now: Moment, verdict: &Verdict) -> bool {
+        let told = Told { boot_id: self.directory.boot_id.clone(), at: now, verdict: verdict.clone() };
+        self.replace_told(&told).unwrap_or(true)
+    }
+
+    fn replace_told(&self, told: &Told) -> io::Result<bool> {
+        let mut file = self.create(&self.path("told"), OFlags::RDWR)?;
+        if !try_flock(&file)? {
+            // Another one is about to tell it, and the next check tells what has changed since.
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        (&file).take(SIZE_LIMIT).read_to_end(&mut bytes)?;
+        let before = serde_json::from_slice::<Told>(&bytes).ok().filter(|before| before.boot_id == told.boot_id);
+        if before.is_some_and(|before| before.verdict == told.verdict || before.at.boot > told.at.boot) {
+            return Ok(false);
+        }
+        let bytes = serde_json::to_vec(told)?;
+        file.rewind()?;
+        file.set_len(0)?;
+        file.write_all(&bytes)?;
+        Ok(true)
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        let name = self.endpoint.trim_start_matches('/');
+        self.directory.path.join(format!("{name}.{kind}"))
+    }
+
+    /// Reads a file that the owner of the directory wrote: the service's user.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = open_regular(path, OFlags::RDONLY)?;
+        let found = file.metadata()?;
+        if found.uid() != fs::metadata(&self.directory.path)?.uid() || found.mode() & 0o022 != 0 {
+            return Err(io::Error::other("others than the service's user may write it"));
+        }
+        let mut bytes = Vec::new();
+        file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > SIZE_LIMIT { Err(io::Error::other("too long")) } else { Ok(bytes) }
+    }
+
+    fn create(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        open_regular(path, flags | OFlags::CREATE)
+    }
+}
+
+/// Opens a regular file, and waits for nothing.
+fn open_regular(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(open(path, flags, Mode::RUSR | Mode::WUSR)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a file")) }
+}
+
+fn try_flock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::verdict::{Evidence, Judgement};
+
+fn limits() -> Limits {
+    let ms = Duration::from_millis;
+    Limits { deadline: ms(80), max_age: ms(100), grace: ms(5000) }
+}
+
+fn file_in(directory: &TempDir) -> MemoryFile {
+    let directory = Directory {
+        path: directory.path().to_owned(),
+        boot_id: boot_id().unwrap(),
+        patroni: "http://localhost:8008".into(),
+        limits: limits(),
+    };
+    directory.file(&"/primary".parse().unwrap()).unwrap()
+}
+
+fn learnt(now: Moment, why: &str) -> Memory {
+    let mut memory = Memory::new(limits());
+    let evidence = Evidence::Conclusive { has_lock: Some(true) };
+    memory.learn(now, now, Judgement { verdict: Verdict::Serve(why.into()), evidence });
+    memory
+}
+
+/// A Patroni that is silent, asked by one who knows this.
+fn verdict_in_silence(memory: Memory) -> Verdict {
+    let mut memory = memory;
+    let now = Moment::now();
+    let judgement = memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
+    memory.verdict(now, &judgement)
+}
+
+#[test]
+fn what_was_written_is_what_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    assert_eq!(file.load(Moment::now()), Ok(None), "nothing yet");
+    let memory = learnt(Moment::now(), "primary timeline 3");
+    file.save(&memory).unwrap();
+    assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["primary.json"], "nothing is left beside it");
+}
+
+/// Each of these is no memory, with a reason, and never a wrong word; and the next save mends it.
+#[test]
+fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let path = file.path("json");
+    let now = Moment::now();
+    file.save(&learnt(now, "primary")).unwrap();
+    let good = fs::read_to_string(&path).unwrap();
+    let other = directory.path().join("other");
+    fs::write(&other, &good).unwrap();
+    let edit = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from} is not in {good}");
+        good.replace(from, to)
+    };
+    let id = &file.directory.boot_id;
+    let begun = format!(r#""boot":{{"secs":{}"#, now.boot.as_secs());
+    let table = [
+        (String::new(), "EOF while parsing"),
+        (good[..good.len() / 2].into(), "EOF while parsing"),
+        ("\0".repeat(good.len()), "expected value"),
+        (good.clone() + "}", "trailing characters"),
+        ("[]".into(), "invalid length"),
+        ("{}".into(), "missing field"),
+        (" ".repeat(1 << 20), "too long"),
+        (edit(r#""version":1"#, r#""version":2"#), "written by another version"),
+        (edit(r#""version":1"#, r#""version":-1"#), "invalid value"),
+        (edit(id, "0123"), "from another boot"),
+        (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
+        (edit("/primary", "/replica"), "of another endpoint"),
+        (edit(&begun, &format!(r#""boot":{{"secs":{}"#, now.boot.as_secs() + 3600)), "from the future"),
+        (edit(&begun, r#""boot":{"secs":18446744073709551615"#), "from the future"),
+        (edit(&begun, r#""boot":{"secs":-1"#), "invalid value"),
+        (edit(r#""Serve""#, r#""Always""#), "unknown variant"),
+        (edit(r#""latest""#, r#""newest""#), "unknown field"),
+        (edit(r#""recheck_pending":false,"#, ""), "missing field"),
+    ];
+    for (bytes, why) in table {
+        fs::write(&path, &bytes).unwrap();
+        let e = file.load(Moment::now()).expect_err(why);
+        assert!(e.contains(why) && e.ends_with("; it is not used"), "{why}: {e}");
+        assert!(!e.contains('\n'), "{e}");
+    }
+    fs::write(&path, &good).unwrap();
+    assert_eq!(verdict_in_silence(file.load(Moment::now()).unwrap().unwrap()), Verdict::Serve("primary".into()));
+    file.save(&learnt(Moment::now(), "primary")).unwrap();
+    file.load(Moment::now()).unwrap().unwrap();
+}
+
+#[test]
+fn only_a_file_that_the_services_user_alone_can_write_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let path = file.path("json");
+    file.save(&learnt(Moment::now(), "primary")).unwrap();
+    let why = |what: &str| file.load(Moment::now()).expect_err(what);
+    fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
+    assert!(why("the group may write it").contains("others than the service's user"));
+    // Needs root.
+    if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(why("it is another's").contains("others than the service's user"));
+    }
+    fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    symlink("elsewhere", &path).unwrap();
+    assert!(why("a symbolic link").contains("symbolic links"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(why("a directory").contains("not a file"));
+    assert!(file.save(&learnt(Moment::now(), "primary")).unwrap_err().contains("is lost at the end"));
+    fs::remove_dir(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+    assert!(why("a FIFO").contains("not a file"));
+    // Nobody is made to write through a link, either.
+    fs::remove_file(file.path("new")).unwrap();
+    symlink("elsewhere", file.path("new")).unwrap();
+    file.save(&learnt(Moment::now(), "primary")).unwrap_err();
+}
+
+#[test]
+fn an_endless_reason_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    for c in ["é", "\0", "\u{10ffff}"] {
+        file.save(&learnt(Moment::now(), &c.repeat(1 << 20))).unwrap();
+        file.load(Moment::now()).unwrap().unwrap();
+        assert!(fs::metadata(file.path("json")).unwrap().len() < SIZE_LIMIT / 2);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_too_long_for_a_file_has_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = file_in(&directory).directory;
+    let endpoint = |length: usize| format!("/replica?tag_a={}", "a".repeat(length - 15)).parse().unwrap();
+    directory.file(&endpoint(NAME_LIMIT)).unwrap().save(&learnt(Moment::now(), "replica")).unwrap();
+    directory.file(&endpoint(NAME_LIMIT + 1)).unwrap_err();
+}
+
+#[test]
+fn one_at_a_time_has_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let soon = || Instant::now() + Duration::from_millis(20);
+    let lock = file.try_lock().unwrap().unwrap();
+    assert!(file.try_lock().unwrap().is_none());
+    assert!(file.lock(soon(), || false).unwrap().is_none());
+    let mut looks = 0;
+    let found = file.lock(Instant::now() + Duration::from_secs(60), || {
+        looks += 1;
+        looks == 3
+    });
+    assert!(found.unwrap().is_none(), "another one has found it");
+    drop(lock);
+    file.lock(soon(), || false).unwrap().unwrap();
+    fs::remove_file(file.path("lock")).unwrap();
+    fs::create_dir(file.path("lock")).unwrap();
+    file.try_lock().unwrap_err();
+}
+
+#[test]
+fn a_change_of_verdict_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let (serve, fail) = (Verdict::Serve("primary".into()), Verdict::Fail("postgres: stopping".into()));
+    let start = Moment::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    assert!(file.is_change(at(0), &serve));
+    assert!(!file.is_change(at(1), &serve));
+    assert!(file.is_change(at(3), &fail));
+    assert!(!file.is_change(at(2), &serve), "who was slower tells nothing of now");
+    assert!(file.is_change(at(4), &serve));
+    // What is not ours to read is replaced.
+    for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
+        fs::write(file.path("told"), bytes).unwrap();
+        assert!(file.is_change(at(5), &serve));
+        assert!(!file.is_change(at(6), &serve));
+    }
+}
