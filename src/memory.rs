@@ -147,6 +147,11 @@ impl Memory {
         self.conclusive.as_ref().map(|(began, verdict)| (*began, verdict))
     }
 
+    /// Whether this node held the lock when Patroni last knew who does.
+    pub fn lock_was_here(&self) -> Option<bool> {
+        self.lock_was_here.map(|(_, was_here)| was_here)
+    }
+
     /// The verdict by the newest observation, if that is fresh enough for a check that comes now.
     pub fn fresh_verdict(&self, now: Moment) -> Option<Verdict> {
         let (began, judgement) = self.latest.as_ref()?;

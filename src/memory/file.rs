@@ -85,6 +85,21 @@ impl Directory {
         Ok(Some(Directory { path, boot_id, patroni: config.patroni.to_string(), limits: config.limits }))
     }
 
+    /// The endpoints of which something is remembered, in their order.
+    ///
+    /// # Errors
+    /// There is a directory, and why it can't be read.
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>, String> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| format!("{}: {e}", self.path.display()))?,
+        };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter_map(|name| Some(format!("/{}", name.strip_suffix(".json")?))).collect();
+        names.sort();
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// The file of an endpoint.
     ///
     /// # Errors

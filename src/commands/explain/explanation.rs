@@ -1,11 +1,14 @@
 //! What there is to say of this node.
 
 use std::error::Error;
+use std::time::Duration;
 
 use super::requests::{Lag, Requests};
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{Reply, ReplyFormat};
+use crate::memory::file::Directory;
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Client, Observation};
 use crate::systemd::socket_units::{SocketUnit, socket_units};
@@ -13,8 +16,8 @@ use crate::verdict::{Verdict, cluster_flags, is_being_promoted, judge, too_old};
 
 /// Why the service may say something else.
 const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
-    for --grace, and in a paused cluster for as long as this lasts. explain remembers nothing. systemctl status \
-    patroni-check shows what the service says.";
+    for --grace, and in a paused cluster for as long as this lasts. explain judges without what is remembered. \
+    systemctl status patroni-check shows what the service says.";
 
 /// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return
 /// Codes").
@@ -36,6 +39,15 @@ pub(super) struct Row {
     pub(super) why: String,
 }
 
+/// What the service, or the last process for a check, has left of an endpoint.
+pub(super) struct Remembered {
+    pub(super) endpoint: Endpoint,
+    /// The last conclusive one, and the age of its observation; none where there was none yet.
+    pub(super) conclusive: Option<(Verdict, Duration)>,
+    /// Whether this node held the lock when Patroni last knew who does.
+    pub(super) lock_was_here: Option<bool>,
+}
+
 pub(super) struct Explanation {
     pub(super) client: Client,
     pub(super) health: Health,
@@ -45,6 +57,7 @@ pub(super) struct Explanation {
     pub(super) rows: Vec<Row>,
     pub(super) hints: Vec<String>,
     pub(super) sockets: Vec<SocketUnit>,
+    pub(super) remembered: Vec<Remembered>,
 }
 
 impl Explanation {
@@ -77,7 +90,8 @@ impl Explanation {
             hints.push(why);
             Vec::new()
         });
-        Ok(Explanation { client, health, summary, node, lag, rows, hints, sockets })
+        let remembered = remembered(config, &mut hints);
+        Ok(Explanation { client, health, summary, node, lag, rows, hints, sockets, remembered })
     }
 }
 
@@ -98,6 +112,33 @@ impl Row {
         let plain = plain.and_then(|policy| policy.reply(&verdict));
         Ok(Row { endpoint, status, verdict, is_being_promoted, full, plain, why })
     }
+}
+
+/// What is remembered of each endpoint. Why something is not to be seen is a hint.
+fn remembered(config: &Config, hints: &mut Vec<String>) -> Vec<Remembered> {
+    let now = Moment::now();
+    let read = |directory: &Directory, endpoint: Endpoint| {
+        let memory = directory.file(&endpoint)?.load(now)?;
+        Ok(memory.map(|memory| Remembered {
+            endpoint,
+            conclusive: memory.conclusive().map(|(began, verdict)| (verdict.clone(), now.since(began))),
+            lock_was_here: memory.lock_was_here(),
+        }))
+    };
+    let found = Directory::of(config).and_then(|directory| match directory {
+        Some(directory) => Ok(directory.endpoints()?.into_iter().map(|endpoint| read(&directory, endpoint)).collect()),
+        None => Ok(Vec::new()),
+    });
+    let found: Vec<Result<_, String>> = found.unwrap_or_else(|why| vec![Err(why)]);
+    found
+        .into_iter()
+        .filter_map(|found| {
+            found.unwrap_or_else(|why| {
+                hints.push(format!("What is remembered can't be read: {why}"));
+                None
+            })
+        })
+        .collect()
 }
 
 /// The first line: the node in a few words.

@@ -47,6 +47,16 @@ fn json(explanation: &Explanation) -> Value {
             "accept": socket.accept,
         })
     });
+    let remembered = explanation.remembered.iter().map(|remembered| {
+        let conclusive = remembered.conclusive.as_ref();
+        json!({
+            "endpoint": remembered.endpoint.to_string(),
+            "verdict": conclusive.map(|(verdict, _)| verdict.word()),
+            "why": conclusive.map(|(verdict, _)| verdict.why()),
+            "age_seconds": conclusive.map(|(_, age)| age.as_secs_f64()),
+            "lock_was_here": remembered.lock_was_here,
+        })
+    });
     json!({
         "health": format!("{:?}", explanation.health).to_lowercase(),
         "summary": explanation.summary,
@@ -55,6 +65,7 @@ fn json(explanation: &Explanation) -> Value {
         "endpoints": rows.collect::<Vec<_>>(),
         "hints": explanation.hints,
         "sockets": sockets.collect::<Vec<_>>(),
+        "remembered": remembered.collect::<Vec<_>>(),
     })
 }
 

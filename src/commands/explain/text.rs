@@ -1,6 +1,8 @@
 //! The explanation for people: a line like a monitoring check's, and tables.
 
-use super::explanation::{Explanation, Health, Row};
+use std::time::Duration;
+
+use super::explanation::{Explanation, Health, Remembered, Row};
 use super::requests::Lag;
 use crate::haproxy::reply::Reply;
 use crate::text::printable;
@@ -55,7 +57,38 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
             text += &format!("{line}\n");
         }
     }
+    if !explanation.remembered.is_empty() {
+        let mut table = vec![["REMEMBERED", "VERDICT", "AGE", "LOCK", "WHY"].map(str::to_owned)];
+        table.extend(explanation.remembered.iter().map(remembered_cells));
+        text += "\n";
+        for line in aligned(&table) {
+            text += &format!("{line}\n");
+        }
+    }
     text
+}
+
+fn remembered_cells(remembered: &Remembered) -> [String; 5] {
+    let lock = match remembered.lock_was_here {
+        Some(true) => "here",
+        Some(false) => "not here",
+        None => "-",
+    };
+    let (verdict, age, why) = match &remembered.conclusive {
+        Some((verdict, age)) => (verdict.word(), format_age(*age), verdict.why()),
+        None => ("-", "-".into(), "no answer yet that settles it"),
+    };
+    [&remembered.endpoint.to_string(), verdict, &age, lock, why].map(str::to_owned)
+}
+
+/// Who is interested in milliseconds is not in hours.
+fn format_age(age: Duration) -> String {
+    let whole = if age < Duration::from_secs(10) {
+        Duration::from_millis(age.as_millis() as u64)
+    } else {
+        Duration::from_secs(age.as_secs())
+    };
+    humantime::format_duration(whole).to_string()
 }
 
 fn cells(row: &Row) -> [String; 6] {
