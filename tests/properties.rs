@@ -1,8 +1,12 @@
 //! What holds for every input, tried on many made at random; the fuzz targets try more.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 use lab::properties;
+use patroni_check::memory::file::MemoryFile;
 
 /// The recorded answers of real Patronis.
 fn recorded() -> Vec<Vec<u8>> {
@@ -91,6 +95,21 @@ fn head_piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![6 => telling, 1 => prop::collection::vec(any::<u8>(), 0..20)]
 }
 
+/// Where a memory was left, and what is in its file.
+static MEMORY: LazyLock<(TempDir, MemoryFile, Vec<u8>)> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, bytes) = properties::memory_file(directory.path());
+    (directory, file, bytes)
+});
+
+/// Pieces of a memory's file, and others.
+fn memory_piece() -> impl Strategy<Value = Vec<u8>> {
+    let telling =
+        ["{", "}", "[", "\"", ",", ":", "null", "true", "0", "1", "9", "18446744073709551615", "-1", "\"Serve\"", "\0"];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    prop_oneof![3 => telling, 1 => prop::collection::vec(any::<u8>(), 0..20)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -109,6 +128,18 @@ proptest! {
     #[test]
     fn mangled_answers(which: u8, bytes in mangled()) {
         properties::reply(which, &bytes);
+    }
+
+    #[test]
+    fn mangled_memories(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, memory_piece()), 0..4)) {
+        let (_, file, bytes) = &*MEMORY;
+        let mut bytes = bytes.clone();
+        for (at, cut, piece) in edits {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        properties::memory(file, &bytes);
     }
 
     #[test]

@@ -123,8 +123,7 @@ pub(super) struct Options {
 
     /// Answer each check within this time
     ///
-    /// 5s at most. Keep it below HAProxy's agent-inter, because HAProxy drops a late answer. The
-    /// units that start one process for each check set it to 500ms.
+    /// 5s at most. Keep it below HAProxy's agent-inter, because HAProxy drops a late answer.
     #[arg(long, env = "PATRONI_CHECK_DEADLINE", hide_env = true, value_name = "DURATION", default_value = "80ms")]
     #[arg(value_parser = |text: &str| duration(text, &DEADLINES))]
     pub(super) deadline: Duration,

@@ -124,13 +124,18 @@ fn boot_id() -> io::Result<String> {
 }
 
 impl MemoryFile {
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.beside("json")
+    }
+
     /// What is remembered; nothing where nothing was written.
     ///
     /// # Errors
     /// Why what is there does not count: damaged, another's, of another boot, Patroni or version,
     /// of the future.
     pub fn load(&self, now: Moment) -> Result<Option<Memory>, String> {
-        let path = self.path("json");
+        let path = self.path();
         let not_used = |why: String| format!("{}: {why}; it is not used", path.display());
         let bytes = match self.read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -159,7 +164,7 @@ impl MemoryFile {
     /// # Errors
     /// What kept it from being written, and where.
     pub fn save(&self, memory: &Memory) -> Result<(), String> {
-        let path = self.path("new");
+        let path = self.beside("new");
         let contents = Contents {
             version: VERSION,
             boot_id: self.directory.boot_id.clone(),
@@ -170,7 +175,7 @@ impl MemoryFile {
         let written = serde_json::to_vec(&contents).map_err(io::Error::from).and_then(|bytes| {
             let mut file = self.create(&path, OFlags::WRONLY | OFlags::TRUNC)?;
             file.write_all(&bytes)?;
-            fs::rename(&path, self.path("json"))
+            fs::rename(&path, self.path())
         });
         written.map_err(|e| format!("{}: {e}; what is known now is lost at the end of the process", path.display()))
     }
@@ -180,7 +185,7 @@ impl MemoryFile {
     /// # Errors
     /// There is no such right to be had, and why.
     pub fn try_lock(&self) -> Result<Option<Lock>, String> {
-        let path = self.path("lock");
+        let path = self.beside("lock");
         let locked = self.create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
         locked.map_err(|e| format!("{}: {e}; other processes may ask Patroni at the same time", path.display()))
     }
@@ -211,7 +216,7 @@ impl MemoryFile {
     }
 
     fn replace_told(&self, told: &Told) -> io::Result<bool> {
-        let mut file = self.create(&self.path("told"), OFlags::RDWR)?;
+        let mut file = self.create(&self.beside("told"), OFlags::RDWR)?;
         if !try_flock(&file)? {
             // Another one is about to tell it, and the next check tells what has changed since.
             return Ok(false);
@@ -229,7 +234,7 @@ impl MemoryFile {
         Ok(true)
     }
 
-    fn path(&self, kind: &str) -> PathBuf {
+    fn beside(&self, kind: &str) -> PathBuf {
         let name = self.endpoint.trim_start_matches('/');
         self.directory.path.join(format!("{name}.{kind}"))
     }

@@ -23,6 +23,7 @@ mod hold;
 mod in_the_way;
 mod jobs;
 mod lifetime;
+mod memory;
 mod network;
 mod newcomer;
 mod package;

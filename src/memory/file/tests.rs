@@ -53,7 +53,7 @@ fn what_was_written_is_what_is_read() {
 fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
-    let path = file.path("json");
+    let path = file.path();
     let now = Moment::now();
     file.save(&learnt(now, "primary")).unwrap();
     let good = fs::read_to_string(&path).unwrap();
@@ -101,7 +101,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
 fn only_a_file_that_the_services_user_alone_can_write_counts() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
-    let path = file.path("json");
+    let path = file.path();
     file.save(&learnt(Moment::now(), "primary")).unwrap();
     let why = |what: &str| file.load(Moment::now()).expect_err(what);
     fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
@@ -122,8 +122,8 @@ fn only_a_file_that_the_services_user_alone_can_write_counts() {
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
     assert!(why("a FIFO").contains("not a file"));
     // Nobody is made to write through a link, either.
-    fs::remove_file(file.path("new")).unwrap();
-    symlink("elsewhere", file.path("new")).unwrap();
+    fs::remove_file(file.beside("new")).unwrap();
+    symlink("elsewhere", file.beside("new")).unwrap();
     file.save(&learnt(Moment::now(), "primary")).unwrap_err();
 }
 
@@ -134,7 +134,7 @@ fn an_endless_reason_is_cut() {
     for c in ["é", "\0", "\u{10ffff}"] {
         file.save(&learnt(Moment::now(), &c.repeat(1 << 20))).unwrap();
         file.load(Moment::now()).unwrap().unwrap();
-        assert!(fs::metadata(file.path("json")).unwrap().len() < SIZE_LIMIT / 2);
+        assert!(fs::metadata(file.path()).unwrap().len() < SIZE_LIMIT / 2);
     }
 }
 
@@ -163,8 +163,8 @@ fn one_at_a_time_has_the_lock() {
     assert!(found.unwrap().is_none(), "another one has found it");
     drop(lock);
     file.lock(soon(), || false).unwrap().unwrap();
-    fs::remove_file(file.path("lock")).unwrap();
-    fs::create_dir(file.path("lock")).unwrap();
+    fs::remove_file(file.beside("lock")).unwrap();
+    fs::create_dir(file.beside("lock")).unwrap();
     file.try_lock().unwrap_err();
 }
 
@@ -182,7 +182,7 @@ fn a_change_of_verdict_is_told_once() {
     assert!(file.is_change(at(4), &serve));
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
-        fs::write(file.path("told"), bytes).unwrap();
+        fs::write(file.beside("told"), bytes).unwrap();
         assert!(file.is_change(at(5), &serve));
         assert!(!file.is_change(at(6), &serve));
     }

@@ -1,8 +1,17 @@
 //! What holds for every input, whatever it is: for the property tests and the fuzz targets.
 
+use std::path::Path;
+
+use patroni_check::cli::CommandLine;
+use patroni_check::clock::Moment;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::haproxy::reply::{OnFailure, ReplyFormat, ReplyPolicy};
-use patroni_check::verdict::judge;
+use patroni_check::memory::Memory;
+use patroni_check::memory::file::Directory;
+pub use patroni_check::memory::file::MemoryFile;
+use patroni_check::patroni::Answer;
+use patroni_check::patroni::body::Body;
+use patroni_check::verdict::{Judgement, Verdict, judge};
 use serde_json::Value;
 
 use crate::replay::replay;
@@ -82,7 +91,7 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
 /// line; what a check sends by agent-send is an endpoint by the same rules, or a failure.
 pub fn name(name: &str) {
     use patroni_check::config::ListenerRole;
-    let config = patroni_check::cli::CommandLine::parse(&[]).expect("the defaults").config;
+    let config = CommandLine::parse(&[]).expect("the defaults").config;
     let default = ListenerRole::Endpoint(config.endpoint.clone());
     match config.role_named(name) {
         Ok(ListenerRole::Endpoint(endpoint)) if name.starts_with('/') => {
@@ -127,5 +136,43 @@ pub fn http_head(bytes: &[u8]) {
             assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head:?}");
             assert!(body.len() < 1000 && body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
         }
+    }
+}
+
+/// A file that a memory is left in, and what is in it once something was learnt.
+pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
+    let mut config = CommandLine::parse(&[]).expect("the defaults").config;
+    config.runtime_directory = Some(directory.to_owned());
+    let directory = Directory::of(&config).expect("a boot with an id").expect("a directory");
+    let file = directory.file(&config.endpoint).expect("a short endpoint");
+    let mut memory = Memory::new(config.limits);
+    let judge = |status, flags: &str| {
+        let body = format!(r#"{{"state": "running", "role": "primary", "timeline": 3{flags}}}"#);
+        let body = Body::read(body.as_bytes()).expect("a whole body");
+        judge(&config.endpoint, &Ok(Answer { status, body, date: None }))
+    };
+    let now = Moment::now();
+    memory.learn(now, now, judge(200, ""));
+    memory.learn(now, now, judge(503, r#", "cluster_unlocked": true"#));
+    memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
+    file.save(&memory).expect("a directory that takes it");
+    let bytes = std::fs::read(file.path()).expect("what was written");
+    (file, bytes)
+}
+
+/// Whatever bytes are in a memory's file, they are no memory, or one that grants nothing.
+pub fn memory(file: &MemoryFile, bytes: &[u8]) {
+    std::fs::write(file.path(), bytes).expect("a directory that takes it");
+    let now = Moment::now();
+    match file.load(now) {
+        Ok(None) => panic!("something was there"),
+        Ok(Some(mut memory)) => {
+            let judgement = memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
+            let stands = matches!(memory.verdict(now, &judgement), Verdict::Serve(_));
+            assert!(!stands || String::from_utf8_lossy(bytes).contains(r#""Serve""#), "{bytes:?}");
+            file.save(&memory).expect("a directory that takes it");
+            assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
+        }
+        Err(why) => assert!(!why.contains('\n') && why.ends_with("; it is not used"), "{why:?}"),
     }
 }
