@@ -2,17 +2,21 @@
 //! manager that does not read, signals that other programs know.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use lab::agent::{Agent, Manager, Port, binary, check};
-use lab::fake_patroni::{FakePatroni, primary, replica};
+use lab::fake_patroni::{Behaviour, FakePatroni, Step, primary, replica};
 use lab::{any_port, await_some, await_that, requires};
+use patroni_check::patroni::{Client, Tls};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 const MAINT: &str = "MAINT UP # replica timeline 3\n";
@@ -216,4 +220,87 @@ fn a_hold_file_that_never_ends_holds_and_holds_up_nobody() {
         agent.process.signal(Signal::TERM);
         assert_eq!(agent.process.wait().code(), Some(0), "{}", file.display());
     }
+}
+
+/// What `at_deadline` is told of: how often it was called.
+fn counted(calls: &Arc<AtomicUsize>, act: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
+    let calls = Arc::clone(calls);
+    move || {
+        calls.fetch_add(1, Ordering::SeqCst);
+        act();
+    }
+}
+
+fn client(url: &str) -> Client {
+    Client::new(url.parse().expect("an address"), Tls::default(), Duration::from_secs(30)).expect("a client")
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(100)
+}
+
+#[test]
+fn a_deadline_is_heeded_and_the_same_request_goes_on() {
+    // By an address, by the name that needs no lookup, and by one that does.
+    let own_name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    for host in ["127.0.0.1", "localhost", own_name.trim()] {
+        let patroni = Arc::new(FakePatroni::at("0.0.0.0:0", Behaviour::Hang));
+        let client = client(&format!("http://{host}:{}", patroni.address.port()));
+        let calls = Arc::default();
+        // It is answered only because the deadline came first.
+        let answers = Arc::clone(&patroni);
+        let late = counted(&calls, move || answers.now(primary()));
+        let answer = client.get_answering_late(&"/primary".parse().expect("an endpoint"), soon(), late);
+        assert_eq!(answer.map(|answer| answer.status), Ok(200), "{host}");
+        assert_eq!((calls.load(Ordering::SeqCst), patroni.requests().len()), (1, 1), "{host}");
+    }
+}
+
+#[test]
+fn a_deadline_is_heeded_once_in_two_requests_and_while_an_answer_drips() {
+    let head = "HTTP/1.0 200 OK\r\n\r\n";
+    let drip = |text: &str| Behaviour::Script(vec![Step::Drip(text.into(), Duration::from_millis(5))]);
+    let calls = Arc::default();
+    // Which takes a second request for the version.
+    let probe = "/readiness?lag=1kB".parse().expect("an endpoint");
+    let patroni = FakePatroni::new(drip(&format!("{head}{}", r#"{"state": "running", "role": "replica"}"#)));
+    let answer = client(&patroni.url()).get_answering_late(&probe, soon(), counted(&calls, || ()));
+    assert_eq!(answer.map(|answer| answer.status), Ok(200));
+    assert_eq!((calls.load(Ordering::SeqCst), patroni.requests().len()), (1, 2));
+}
+
+#[test]
+fn a_deadline_that_does_not_come_is_not_heeded() {
+    let patroni = FakePatroni::new(primary());
+    let calls = Arc::default();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let primary = "/primary".parse().expect("an endpoint");
+    let answer = client(&patroni.url()).get_answering_late(&primary, deadline, counted(&calls, || ()));
+    assert_eq!(answer.map(|answer| answer.status), Ok(200));
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_deadline_is_heeded_while_a_port_takes_no_connection() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    listener.listen(0).expect("the least backlog");
+    let listener = TcpListener::from(listener);
+    let address = listener.local_addr().expect("an address");
+    let fillers: Vec<_> =
+        (0..3).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok()).collect();
+    let calls = Arc::default();
+    // There is room for another connection only because the deadline came first.
+    let late = counted(&calls, move || {
+        std::thread::spawn(move || {
+            fillers.iter().for_each(|_| drop(listener.accept()));
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.read(&mut [0; 1024]).expect("a request");
+            stream.write_all(b"HTTP/1.0 503 No\r\n\r\n{}").expect("it is read");
+        });
+    });
+    let primary = "/primary".parse().expect("an endpoint");
+    let answer = client(&format!("http://{address}")).get_answering_late(&primary, soon(), late);
+    assert_eq!(answer.map(|answer| answer.status), Ok(503));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }

@@ -1,10 +1,13 @@
 //! Where Patroni's REST API is.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use rustls::pki_types::ServerName;
+
+/// The name that needs no lookup (RFC 6761, 6.3).
+pub(super) const LOCALHOST: &str = "localhost";
 
 /// The base address of Patroni's REST API: scheme, host and port, and nothing else, because
 /// anything behind them would change what is asked: after `http://host:8008#x` each endpoint is
@@ -26,6 +29,12 @@ impl BaseUrl {
     /// The port, by default the scheme's.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether its host is a name that a lookup has to tell the address of.
+    pub(super) fn is_looked_up(&self) -> bool {
+        let is_address = self.host.starts_with('[') || self.host.parse::<Ipv4Addr>().is_ok();
+        self.host != LOCALHOST && !is_address
     }
 
     /// The other scheme at the same host and port.

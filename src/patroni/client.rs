@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,11 +13,11 @@ use ureq::http::{Uri, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
 
-use super::base_url::BaseUrl;
+use super::base_url::{BaseUrl, LOCALHOST};
 use super::body::{Body, Cluster};
 use super::failure::{Failure, NoAnswer};
 use super::tls::Tls;
-use super::transport::{BODY_LIMIT, Bound, Encrypt, GIVE_UP, host};
+use super::transport::{AtDeadline, BODY_LIMIT, Bound, Encrypt, GIVE_UP, host};
 use crate::endpoint::Endpoint;
 
 /// Patroni's head has some 130 bytes, a request of ours as many and the endpoint. The client zeroes
@@ -57,19 +57,46 @@ impl Client {
     /// A sentence that says which certificate file can't be used and why.
     pub fn new(base: BaseUrl, tls: Tls, connect_timeout: Duration) -> Result<Self, String> {
         let client = Client { base, tls, connect_timeout };
-        client.agent()?;
+        client.tls_config()?;
         Ok(client)
     }
 
     /// Asks for one endpoint. Takes 30 s at most, the lookup of the name and the connect aside;
     /// where a second request has to tell the version, twice that.
     pub fn get(&self, endpoint: &Endpoint) -> Observation {
-        let agent = self.agent().map_err(NoAnswer::Other)?;
+        self.get_over(TcpConnector::default(), endpoint)
+    }
+
+    fn get_over(&self, connector: impl Connector, endpoint: &Endpoint) -> Observation {
+        let agent = self.agent(connector).map_err(NoAnswer::Other)?;
         let mut answer = ask(&agent, &format!("{}{endpoint}", self.base))?;
         if answer.status == 200 && endpoint.hides_version() {
             answer.body = ask(&agent, &format!("{}/health", self.base))?.body;
         }
         Ok(answer)
+    }
+
+    /// The same. If the answer is not there at the deadline, this is done once, and the request
+    /// goes on, because it is never given up.
+    ///
+    /// Without a thread where no name is to be looked up: a thread is an eighth of what a process
+    /// for one check costs. A lookup can't be given a deadline, so it is waited for on a thread,
+    /// and with it the request.
+    pub fn get_answering_late(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+        at_deadline: impl FnOnce() + Send + 'static,
+    ) -> Observation {
+        if !self.base.is_looked_up() {
+            return self.get_over(AtDeadline::new(deadline, at_deadline), endpoint);
+        }
+        let endpoint = endpoint.clone();
+        let found = self.on_a_thread(move |patroni| patroni.get(&endpoint))?;
+        found.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
+            at_deadline();
+            found.recv().unwrap_or_else(|e| Err(NoAnswer::Other(e.to_string()).into()))
+        })
     }
 
     /// The same within this time, which counts from `since`.
@@ -105,7 +132,7 @@ impl Client {
     /// Why not.
     pub fn cluster_within(&self, limit: Duration) -> Result<Cluster, Failure> {
         self.within(Instant::now(), limit, |patroni| {
-            let agent = patroni.agent().map_err(NoAnswer::Other)?;
+            let agent = patroni.agent(TcpConnector::default()).map_err(NoAnswer::Other)?;
             let Response { status, body, .. } = exchange(&agent, &format!("{}/cluster", patroni.base))?;
             if status != 200 {
                 return Err(Failure::BadAnswer(format!("status {status}")));
@@ -123,12 +150,19 @@ impl Client {
         limit: Duration,
         ask: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        let late = |_| Err(NoAnswer::NotWithin(limit).into());
+        self.on_a_thread(ask)?.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
+    }
+
+    fn on_a_thread<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Client) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Receiver<Result<T, Failure>>, Failure> {
         let (found_tx, found_rx) = channel();
         let patroni = self.clone();
         let thread = thread::Builder::new().spawn(move || found_tx.send(ask(&patroni)).is_ok());
         thread.map_err(|e| NoAnswer::Other(format!("no thread to ask it: {e}")))?;
-        let late = |_| Err(NoAnswer::NotWithin(limit).into());
-        found_rx.recv_timeout(limit.saturating_sub(since.elapsed())).unwrap_or_else(late)
+        Ok(found_rx)
     }
 
     /// The base address.
@@ -145,9 +179,12 @@ impl Client {
 
     /// A new one for each request: nothing is kept from one to the next (Patroni closes each
     /// connection), and certificates that were renewed on disk are picked up.
-    fn agent(&self) -> Result<Agent, String> {
-        let tls = if self.base.is_https() { Some(self.tls.load()?) } else { None };
-        Ok(http_agent(self.connect_timeout, tls, TcpConnector::default()))
+    fn agent(&self, connector: impl Connector) -> Result<Agent, String> {
+        Ok(http_agent(self.connect_timeout, self.tls_config()?, connector))
+    }
+
+    fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        self.base.is_https().then(|| self.tls.load()).transpose()
     }
 }
 
@@ -217,7 +254,7 @@ impl Resolver for AllAddresses {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = host(uri);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let found: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+        let found: Vec<SocketAddr> = if host == LOCALHOST {
             let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             loopbacks.map(|ip| (ip, port).into()).to_vec()
         } else {

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::Timeout;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport, TransportAdapter,
 };
 
 /// After this long a request is given up, and so is a TLS handshake. Giving up sooner and asking
@@ -25,6 +25,104 @@ pub(super) const BODY_LIMIT: u64 = 1 << 20;
 /// heads, chunks, trailers. The client bounds some of these and not others; Patroni sends a few
 /// hundred.
 const BYTES_LIMIT: u64 = 2 * BODY_LIMIT;
+
+/// What is to be done once if a deadline passes while a request is under way, which goes on.
+#[derive(Clone)]
+pub(super) struct AtDeadline {
+    deadline: Instant,
+    todo: Arc<Mutex<Option<Todo>>>,
+}
+
+type Todo = Box<dyn FnOnce() + Send>;
+
+impl AtDeadline {
+    pub(super) fn new(deadline: Instant, todo: impl FnOnce() + Send + 'static) -> Self {
+        AtDeadline { deadline, todo: Arc::new(Mutex::new(Some(Box::new(todo)))) }
+    }
+
+    fn todo(&self) -> MutexGuard<'_, Option<Todo>> {
+        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits up to the deadline and, if something is to be done then, for the rest of the time
+    /// after it.
+    fn amid<T>(
+        &self,
+        timeout: NextTimeout,
+        mut wait: impl FnMut(NextTimeout) -> Result<T, ureq::Error>,
+    ) -> Result<T, ureq::Error> {
+        let start = Instant::now();
+        let left = self.deadline.saturating_duration_since(start);
+        if left >= *timeout.after || self.todo().is_none() {
+            return wait(timeout);
+        }
+        // ureq takes no time at all for a second.
+        if !left.is_zero() {
+            match wait(NextTimeout { after: left.into(), ..timeout }) {
+                Err(ureq::Error::Timeout(_)) => {}
+                done => return done,
+            }
+        }
+        let todo = self.todo().take();
+        todo.into_iter().for_each(|todo| todo());
+        let left = timeout.after.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(ureq::Error::Timeout(timeout.reason));
+        }
+        wait(NextTimeout { after: left.into(), ..timeout })
+    }
+}
+
+impl fmt::Debug for AtDeadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AtDeadline").field(&self.deadline).finish()
+    }
+}
+
+/// A connect that the deadline cuts in two is begun anew: that costs Patroni nothing.
+impl Connector for AtDeadline {
+    type Out = Heeding<<TcpConnector as Connector>::Out>;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<()>) -> Result<Option<Self::Out>, ureq::Error> {
+        let connected = self.amid(details.timeout, |timeout| {
+            let mut addrs = details.resolver.empty();
+            details.addrs.iter().for_each(|address| addrs.push(*address));
+            let now = (details.current_time)();
+            let (current_time, run_connector) = (Arc::clone(&details.current_time), Arc::clone(&details.run_connector));
+            let register_shutdown = Arc::clone(&details.register_shutdown);
+            let details =
+                ConnectionDetails { addrs, now, timeout, current_time, run_connector, register_shutdown, ..*details };
+            TcpConnector::default().connect(&details, chained)
+        })?;
+        Ok(connected.map(|transport| Heeding { transport, at: self.clone() }))
+    }
+}
+
+/// Waits for Patroni, and heeds the deadline meanwhile.
+#[derive(Debug)]
+pub(super) struct Heeding<T> {
+    transport: T,
+    at: AtDeadline,
+}
+
+impl<T: Transport> Transport for Heeding<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.transport.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.transport.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let Heeding { transport, at } = self;
+        at.amid(timeout, |timeout| transport.await_input(timeout))
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.transport.is_open()
+    }
+}
 
 /// Bounds what comes in.
 #[derive(Debug)]
