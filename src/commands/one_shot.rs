@@ -6,7 +6,9 @@ mod ask;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
@@ -26,7 +28,7 @@ pub fn answer(connection: Socket, role: &ListenerRole, config: &Config) -> Resul
     let arrived = Instant::now();
     // Whoever accepted it may have left it so, and then nothing below would wait for the client.
     connection.set_nonblocking(false)?;
-    let client = Client { connection, leave: None };
+    let client = Arc::new(Client { connection, leave: OnceLock::new(), time_to_leave: config.limits.deadline });
     match role {
         ListenerRole::Endpoint(endpoint) => answer_agent(client, endpoint, config)?,
         ListenerRole::AgentSend => answer_agent_send(client, config, arrived)?,
@@ -39,13 +41,14 @@ pub fn answer(connection: Socket, role: &ListenerRole, config: &Config) -> Resul
     Ok(())
 }
 
-fn answer_agent(mut client: Client, endpoint: &Endpoint, config: &Config) -> Result<(), BadConfiguration> {
-    ask(endpoint, config, |_, reply| client.send_reply(reply, config))?;
+fn answer_agent(client: Arc<Client>, endpoint: &Endpoint, config: &Config) -> Result<(), BadConfiguration> {
+    let teller = Arc::clone(&client);
+    ask(endpoint, config, move |_, reply| teller.send_reply(reply))?;
     client.linger();
     Ok(())
 }
 
-fn answer_agent_send(mut client: Client, config: &Config, arrived: Instant) -> Result<(), BadConfiguration> {
+fn answer_agent_send(client: Arc<Client>, config: &Config, arrived: Instant) -> Result<(), BadConfiguration> {
     let line = client.read_request(Protocol::AgentSend, arrived);
     if line.is_empty() {
         return Ok(());
@@ -54,24 +57,26 @@ fn answer_agent_send(mut client: Client, config: &Config, arrived: Instant) -> R
         Ok(endpoint) => return answer_agent(client, &endpoint, config),
         Err(verdict) => {
             let reply = config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict));
-            client.send_reply(reply.as_ref(), config);
+            client.send_reply(reply.as_ref());
         }
     }
     client.linger();
     Ok(())
 }
 
-fn answer_http(mut client: Client, config: &Config, arrived: Instant) -> Result<(), BadConfiguration> {
+fn answer_http(client: Arc<Client>, config: &Config, arrived: Instant) -> Result<(), BadConfiguration> {
     let head = client.read_request(Protocol::Http, arrived);
     if head.is_empty() {
         return Ok(());
     }
-    let mut send = |response: Response| client.send(&response.for_sender(&head).to_bytes(), config);
     let found =
         Request::read(&head).and_then(|request| request.find(&config.endpoint, |endpoint| listed(endpoint, config)));
     match found {
-        Ok(endpoint) => ask(&endpoint, config, |verdict, reply| send(Response::of(verdict, reply)))?,
-        Err(response) => send(response),
+        Ok(endpoint) => {
+            let teller = Arc::clone(&client);
+            ask(&endpoint, config, move |verdict, reply| teller.send_response(Response::of(verdict, reply), &head))?;
+        }
+        Err(response) => client.send_response(response, &head),
     }
     client.linger();
     Ok(())
@@ -85,12 +90,13 @@ fn listed(endpoint: &Endpoint, config: &Config) -> Option<Endpoint> {
 struct Client {
     connection: Socket,
     /// It has its answer, and may take until then to close.
-    leave: Option<Instant>,
+    leave: OnceLock<Instant>,
+    time_to_leave: Duration,
 }
 
 impl Client {
     /// What it sends first, or what there is of it when its time is up.
-    fn read_request(&mut self, protocol: Protocol, arrived: Instant) -> Vec<u8> {
+    fn read_request(&self, protocol: Protocol, arrived: Instant) -> Vec<u8> {
         let end = arrived + REQUEST_TIMEOUT;
         let mut request = vec![0; protocol.limit()];
         let mut count = 0;
@@ -105,33 +111,35 @@ impl Client {
     }
 
     /// Sends HAProxy its line, or nothing (`--on-failure silent`).
-    fn send_reply(&mut self, reply: Option<&Reply>, config: &Config) {
-        let line = reply.map(Reply::line).unwrap_or_default();
-        self.send(line.as_bytes(), config);
+    fn send_reply(&self, reply: Option<&Reply>) {
+        self.send(reply.map(Reply::line).unwrap_or_default().as_bytes());
     }
 
-    /// Sends the answer. Nothing follows it, and the client need not wait for the end of what may go
-    /// on here.
-    fn send(&mut self, answer: &[u8], config: &Config) {
-        if self.connection.write_all(answer).is_ok() && self.connection.shutdown(Shutdown::Write).is_ok() {
-            self.leave = Some(Instant::now() + config.limits.deadline);
+    fn send_response(&self, response: Response, head: &[u8]) {
+        self.send(&response.for_sender(head).to_bytes());
+    }
+
+    /// Sends the answer, and the end behind it: the client need not wait for what may go on here.
+    fn send(&self, answer: &[u8]) {
+        if (&self.connection).write_all(answer).is_ok() && self.connection.shutdown(Shutdown::Write).is_ok() {
+            let _ = self.leave.set(Instant::now() + self.time_to_leave);
         }
     }
 
     /// A close with input unread would send a reset, which could overtake the answer.
-    fn linger(mut self) {
-        let Some(leave) = self.leave else { return };
+    fn linger(&self) {
+        let Some(leave) = self.leave.get() else { return };
         let mut buffer = [0; 16 * 1024];
-        while self.read_until(leave, &mut buffer) > 0 {}
+        while self.read_until(*leave, &mut buffer) > 0 {}
     }
 
     /// How many bytes came: none where the other side has closed, or the time is over.
-    fn read_until(&mut self, end: Instant, buffer: &mut [u8]) -> usize {
+    fn read_until(&self, end: Instant, buffer: &mut [u8]) -> usize {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() || self.connection.set_read_timeout(Some(left)).is_err() {
             return 0;
         }
-        self.connection.read(buffer).unwrap_or(0)
+        (&self.connection).read(buffer).unwrap_or(0)
     }
 }
 
@@ -140,11 +148,10 @@ impl Client {
 /// # Errors
 /// A wrong configuration, and a standard output that takes no more.
 pub fn print(endpoint: &Endpoint, config: &Config) -> Result<(), Box<dyn Error>> {
-    let mut printed = Ok(());
-    ask(endpoint, config, |_, reply| {
-        if let Some(reply) = reply {
-            printed = std::io::stdout().write_all(reply.line().as_bytes());
-        }
+    let (printed_tx, printed_rx) = channel();
+    ask(endpoint, config, move |_, reply| {
+        let line = reply.map(Reply::line).unwrap_or_default();
+        let _ = printed_tx.send(std::io::stdout().write_all(line.as_bytes()));
     })?;
-    Ok(printed?)
+    Ok(printed_rx.try_recv().unwrap_or(Ok(()))?)
 }

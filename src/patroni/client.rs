@@ -105,26 +105,6 @@ impl Client {
         self.within(since, limit, move |patroni| patroni.get(&endpoint))
     }
 
-    /// The same for one who has something to do when this time comes before the answer: it does that,
-    /// and waits on.
-    pub fn get_answering_late(&self, endpoint: &Endpoint, time: Instant, at_time: impl FnOnce()) -> Observation {
-        let (observation_tx, observation_rx) = channel();
-        let (client, endpoint) = (self.clone(), endpoint.clone());
-        let asking = thread::Builder::new().spawn(move || {
-            let _ = observation_tx.send(client.get(&endpoint));
-        });
-        if let Err(e) = asking {
-            return Err(NoAnswer::Other(format!("no thread: {e}")).into());
-        }
-        let observation = observation_rx.recv_timeout(time.saturating_duration_since(Instant::now()));
-        observation
-            .or_else(|_| {
-                at_time();
-                observation_rx.recv()
-            })
-            .unwrap_or_else(|e| Err(NoAnswer::Other(e.to_string()).into()))
-    }
-
     /// The cluster's members, as `/cluster` lists them, within this time. Never the source of a
     /// verdict.
     ///

@@ -1,13 +1,16 @@
 //! The verdict on one check, by a process that knows what the earlier ones left, and leaves what it
 //! learns. At most one such process at a time asks Patroni.
 
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Instant;
 
 use crate::cache::Cache;
 use crate::clock::Moment;
 use crate::config::{BadConfiguration, Config, Limits};
 use crate::endpoint::Endpoint;
-use crate::haproxy::reply::Reply;
+use crate::haproxy::reply::{Reply, ReplyPolicy};
+use crate::hold::Hold;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, Lock, MemoryFile};
 use crate::patroni::Observation;
@@ -23,43 +26,43 @@ use crate::verdict::{Verdict, judge};
 pub(super) fn ask(
     endpoint: &Endpoint,
     config: &Config,
-    tell: impl FnOnce(&Verdict, Option<&Reply>),
+    tell: impl FnOnce(&Verdict, Option<&Reply>) + Send + 'static,
 ) -> Result<(), BadConfiguration> {
     let (arrived, start) = (Moment::now(), Instant::now());
     let deadline = start + config.limits.deadline;
-    let policy = config.reply_policy(endpoint)?;
     let client = config.client()?;
     let file = memory_file(endpoint, config);
-    let mut tell = Some(tell);
-    let mut answer = |verdict: Verdict, observation: Option<&Observation>| {
-        let verdict = config.hold().overriding(verdict);
-        let reply = policy.reply(&verdict);
-        if let Some(tell) = tell.take() {
-            tell(&verdict, reply.as_ref());
-        }
-        if file.as_ref().is_some_and(|file| file.is_change(Moment::now(), &verdict)) {
-            journal::tell_change(&Change { endpoint, verdict: &verdict, reply: reply.as_ref(), observation });
-        }
+    let mut check = Check {
+        endpoint: endpoint.clone(),
+        policy: config.reply_policy(endpoint)?,
+        hold: config.hold(),
+        file: file.clone(),
+        tell: Some(Box::new(tell)),
     };
-    let (mut cache, lock) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline) {
+    let (cache, lock) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline) {
         Found::Verdict(verdict) => {
-            answer(verdict, None);
+            check.answer(verdict, None);
             return Ok(());
         }
         Found::Nothing(cache, lock) => (cache, lock),
     };
+    // What is to be done at the deadline is done amid the request.
+    let shared = Arc::new(Mutex::new((check, *cache)));
     let mut answered = None;
-    while cache.begin_fetch(Moment::now()) {
+    while locked(&shared).1.begin_fetch(Moment::now()) {
         let observation = if file.is_some() {
-            client.get_answering_late(endpoint, deadline, || {
-                if let Some(verdict) = at_deadline(&mut cache) {
-                    answer(verdict, None);
+            let shared = Arc::clone(&shared);
+            client.get_answering_late(endpoint, deadline, move || {
+                let (check, cache) = &mut *locked(&shared);
+                if let Some(verdict) = at_deadline(cache) {
+                    check.answer(verdict, None);
                 }
             })
         } else {
             // Nobody would have what comes late.
             client.get_within(endpoint, start, config.limits.deadline)
         };
+        let cache = &mut locked(&shared).1;
         let told = cache.fetch_completed(Moment::now(), judge(endpoint, &observation));
         if let Some(Err(why)) = file.as_ref().map(|file| file.save(cache.memory())) {
             journal::warn(&why);
@@ -69,9 +72,35 @@ pub(super) fn ask(
     // Whoever waits for it need not wait for a client or the journal.
     drop(lock);
     if let Some((verdict, observation)) = answered {
-        answer(verdict, Some(&observation));
+        locked(&shared).0.answer(verdict, Some(&observation));
     }
     Ok(())
+}
+
+/// Tells the client.
+type Tell = Box<dyn FnOnce(&Verdict, Option<&Reply>) + Send>;
+
+/// The check, and what its answer takes.
+struct Check {
+    endpoint: Endpoint,
+    policy: ReplyPolicy,
+    hold: Hold,
+    file: Option<MemoryFile>,
+    tell: Option<Tell>,
+}
+
+impl Check {
+    fn answer(&mut self, verdict: Verdict, observation: Option<&Observation>) {
+        let verdict = self.hold.overriding(verdict);
+        let reply = self.policy.reply(&verdict);
+        if let Some(tell) = self.tell.take() {
+            tell(&verdict, reply.as_ref());
+        }
+        if self.file.as_ref().is_some_and(|file| file.is_change(Moment::now(), &verdict)) {
+            let endpoint = &self.endpoint;
+            journal::tell_change(&Change { endpoint, verdict: &verdict, reply: reply.as_ref(), observation });
+        }
+    }
 }
 
 enum Found {
@@ -90,7 +119,7 @@ fn look_up_or_lock(file: Option<&MemoryFile>, limits: Limits, arrived: Moment, d
     };
     let Some(file) = file else { return Found::Nothing(Box::new(recall(None).0), None) };
     let mut found = None;
-    let locked = file.lock(deadline, || {
+    let lock = file.lock(deadline, || {
         found = recall(file.load(Moment::now()).unwrap_or_default()).1;
         found.is_some()
     });
@@ -99,11 +128,11 @@ fn look_up_or_lock(file: Option<&MemoryFile>, limits: Limits, arrived: Moment, d
     }
     // What is there now: another process may have found it just before.
     let (mut cache, mut found) = recall(file.load(Moment::now()).unwrap_or_else(without));
-    let is_busy = matches!(locked, Ok(None));
+    let is_busy = matches!(lock, Ok(None));
     if is_busy {
         found = found.or_else(|| at_deadline(&mut cache));
     }
-    found.map_or_else(|| Found::Nothing(Box::new(cache), locked.unwrap_or_else(without)), Found::Verdict)
+    found.map_or_else(|| Found::Nothing(Box::new(cache), lock.unwrap_or_else(without)), Found::Verdict)
 }
 
 /// Where there is no memory, there is one line that says why, unless nobody wants one.
@@ -115,8 +144,12 @@ fn memory_file(endpoint: &Endpoint, config: &Config) -> Option<MemoryFile> {
 /// What can be said without waiting longer.
 fn at_deadline(cache: &mut Cache<()>) -> Option<Verdict> {
     // The two clocks may differ by a little.
-    std::thread::sleep(cache.time_left(Moment::now()).unwrap_or(Duration::ZERO));
+    sleep(cache.time_left(Moment::now()).unwrap_or_default());
     cache.take_expired(Moment::now()).into_iter().next().map(|((), verdict)| verdict)
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn without<T>(why: String) -> Option<T> {
