@@ -40,6 +40,13 @@ impl<C> Cache<C> {
         &self.memory
     }
 
+    /// Another process knows this. It counts if it is newer.
+    pub fn adopt(&mut self, memory: Memory) {
+        if memory.is_newer_than(&self.memory) {
+            self.memory = memory;
+        }
+    }
+
     /// A check that arrives. It is given back with its verdict if there is one fresh enough;
     /// otherwise it waits.
     pub fn look_up_or_wait(&mut self, now: Moment, check: C) -> Option<(C, Verdict)> {

@@ -120,6 +120,12 @@ impl Memory {
         Memory { limits, ..self }
     }
 
+    /// Whether its newest observation began later.
+    pub(crate) fn is_newer_than(&self, other: &Memory) -> bool {
+        let began = |memory: &Memory| memory.latest.as_ref().map(|(began, _)| began.boot);
+        began(self) > began(other)
+    }
+
     /// Whether it tells of a moment that is yet to come. The wall clock may have been set back; the
     /// clock since the boot goes on.
     pub(crate) fn is_of_the_future(&self, now: Moment) -> bool {

@@ -7,6 +7,7 @@ mod deadline_map;
 mod dispatch;
 mod endpoints;
 mod event_loop;
+mod fetcher;
 mod hold_lookup;
 mod lingering_close;
 mod metrics;

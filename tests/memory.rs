@@ -218,6 +218,43 @@ fn no_restart_during_a_silence_forgets() {
     }
 }
 
+/// Two sockets for one endpoint, with and without `Accept=yes`.
+#[test]
+fn a_service_and_processes_for_one_check_know_the_same() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let host = Host::new(primary());
+    let port = Port::bind();
+    let options = [&PATIENT[..], &["--grace", "20s"]].concat();
+    let (service, each) = (host.service(&port, &options), host.each_check(&options));
+    assert_eq!((service.check(), each.check()), (READY.into(), READY.into()));
+    // Only the one sees that the node is a replica now, and the other is asked in a silence.
+    for (sees, other) in [(&each, &service), (&service, &each)] {
+        host.patroni.now(primary());
+        for agent in [sees, other] {
+            await_that("READY", || agent.check() == READY);
+        }
+        host.patroni.now(replica());
+        await_that("MAINT", || sees.check() == MAINT);
+        host.patroni.now(Behaviour::Close);
+        assert_eq!(other.check(), MAINT);
+        thread::sleep(Duration::from_millis(150));
+        assert_eq!((sees.check(), other.check()), (MAINT.into(), MAINT.into()));
+    }
+    // And together they make one request at a time.
+    host.patroni.now(primary());
+    host.patroni.delay(Duration::from_millis(50));
+    thread::scope(|scope| {
+        for agent in [&service, &each] {
+            scope.spawn(|| {
+                (0..10).for_each(|_| assert!(at_once(4, agent.address).iter().all(|reply| !reply.is_empty())))
+            });
+        }
+    });
+    assert_eq!(host.patroni.most_in_flight(), 1);
+}
+
 #[test]
 fn a_change_of_verdict_is_one_entry_although_each_process_is_new() {
     if !requires(&["systemd-socket-activate"]) {

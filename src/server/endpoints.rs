@@ -2,15 +2,14 @@
 //! Patroni, and what the operator is told of it.
 
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
 
 use super::check::Check;
+use super::fetcher::{Fetched, Fetcher, Report, Reporter, Work};
 use super::metrics::{Meter, Metrics};
 use crate::cache::Cache;
 use crate::clock::Moment;
@@ -20,9 +19,8 @@ use crate::haproxy::reply::ReplyPolicy;
 use crate::http::Response;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, MemoryFile};
-use crate::patroni::{Client, GIVE_UP, Observation};
-use crate::systemd::journal;
-use crate::verdict::{Judgement, Verdict, judge};
+use crate::patroni::{Client, Observation};
+use crate::verdict::Verdict;
 
 /// One endpoint's state.
 pub(super) struct EndpointState {
@@ -35,29 +33,7 @@ pub(super) struct EndpointState {
     /// How many checks were answered.
     pub(super) answered: u64,
     pub(super) meter: Meter,
-    worker: Worker,
-}
-
-/// What an endpoint's thread is to do, one after the other. All of it may block.
-enum Work {
-    Fetch,
-    Save(Box<Memory>),
-    Warn(String),
-}
-
-/// An endpoint's thread. It makes one request at a time, so as many are in flight as there are
-/// endpoints, at most.
-struct Worker {
-    work_tx: Sender<Work>,
-    thread: JoinHandle<()>,
-}
-
-/// What came of a fetch.
-struct FetchResult {
-    index: usize,
-    observation: Observation,
-    judgement: Judgement,
-    took: Duration,
+    fetcher: Fetcher,
 }
 
 /// All endpoints, and what is needed to add another one. None is ever removed, so that an index
@@ -70,8 +46,8 @@ pub(super) struct EndpointTable {
     directory: Result<Option<Directory>, String>,
     client: Client,
     waker: Arc<Waker>,
-    results_tx: Sender<FetchResult>,
-    results_rx: Receiver<FetchResult>,
+    reports_tx: Sender<(usize, Report)>,
+    reports_rx: Receiver<(usize, Report)>,
 }
 
 impl EndpointTable {
@@ -80,7 +56,7 @@ impl EndpointTable {
     /// # Errors
     /// A configuration that does not lead to Patroni.
     pub(super) fn new(config: &Config, waker: Waker) -> Result<Self, Box<dyn Error>> {
-        let (results_tx, results_rx) = channel();
+        let (reports_tx, reports_rx) = channel();
         Ok(EndpointTable {
             states: Vec::new(),
             metrics: Metrics::new()?,
@@ -88,8 +64,8 @@ impl EndpointTable {
             directory: Directory::of(config),
             client: config.client()?,
             waker: Arc::new(waker),
-            results_tx,
-            results_rx,
+            reports_tx,
+            reports_rx,
         })
     }
 
@@ -105,10 +81,11 @@ impl EndpointTable {
         let index = self.states.len();
         let policy = self.config.reply_policy(endpoint)?;
         let file = self.memory_file(endpoint);
-        let worker = self.spawn_worker(index, endpoint, file.clone().ok().flatten())?;
+        let report = Reporter::new(index, self.reports_tx.clone(), Arc::clone(&self.waker));
+        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), file.clone().ok().flatten(), report)?;
         let remembered = file.and_then(|file| file.map_or(Ok(None), |file| file.load(Moment::now())));
         let memory = remembered.unwrap_or_else(|why| {
-            worker.begin(Work::Warn(why));
+            fetcher.begin(Work::Warn(why));
             None
         });
         self.states.push(EndpointState {
@@ -119,7 +96,7 @@ impl EndpointTable {
             last_verdict: None,
             answered: 0,
             meter: self.metrics.meter(endpoint)?,
-            worker,
+            fetcher,
         });
         Ok(index)
     }
@@ -147,15 +124,25 @@ impl EndpointTable {
         self.states.iter().filter_map(|state| state.cache.time_left(now)).min()
     }
 
-    /// Takes note of a fetch that has ended since the last time. Gives its endpoint and the checks
-    /// that it answers.
-    pub(super) fn take_result(&mut self, now: Moment) -> Option<(usize, Vec<(Check, Verdict)>)> {
-        let FetchResult { index, observation, judgement, took } = self.results_rx.try_recv().ok()?;
+    /// Takes note of what a thread has reported since the last time. Gives its endpoint and the
+    /// checks that are answered by it.
+    pub(super) fn take_report(&mut self, now: Moment) -> Option<(usize, Vec<(Check, Verdict)>)> {
+        let (index, report) = self.reports_rx.try_recv().ok()?;
         let state = &mut self.states[index];
-        state.meter.fetched(took, &observation, &judgement);
-        state.last_observation = Some(observation);
-        let answered = state.cache.fetch_completed(now, judgement);
-        state.worker.begin(Work::Save(Box::new(state.cache.memory().clone())));
+        let answered = match report {
+            Report::Left(memory) => {
+                state.cache.adopt(*memory);
+                Vec::new()
+            }
+            Report::Fetched(fetched) => {
+                let Fetched { observation, judgement, took } = *fetched;
+                state.meter.fetched(took, &observation, &judgement);
+                state.last_observation = Some(observation);
+                let answered = state.cache.fetch_completed(now, judgement);
+                state.fetcher.begin(Work::Save(Box::new(state.cache.memory().clone())));
+                answered
+            }
+        };
         Some((index, answered))
     }
 
@@ -163,7 +150,7 @@ impl EndpointTable {
     pub(super) fn begin_fetches(&mut self, now: Moment) {
         for state in &mut self.states {
             if state.cache.begin_fetch(now) {
-                state.worker.begin(Work::Fetch);
+                state.fetcher.begin(Work::Fetch);
             }
         }
     }
@@ -191,60 +178,12 @@ impl EndpointTable {
 
     /// Waits until all that is known is written. A thread that waits for Patroni has nothing to write.
     pub(super) fn finish(self) {
-        for EndpointState { cache, worker: Worker { work_tx, thread }, .. } in self.states {
-            drop(work_tx);
-            if !cache.is_fetching() {
-                let _ = thread.join();
-            }
+        for EndpointState { cache, fetcher, .. } in self.states {
+            fetcher.finish(cache.is_fetching());
         }
     }
 
     fn memory_file(&self, endpoint: &Endpoint) -> Result<Option<MemoryFile>, String> {
         self.directory.as_ref()?.as_ref().map(|directory| directory.file(endpoint)).transpose()
     }
-
-    fn spawn_worker(&self, index: usize, endpoint: &Endpoint, file: Option<MemoryFile>) -> io::Result<Worker> {
-        let (work_tx, work_rx) = channel();
-        let (client, endpoint) = (self.client.clone(), endpoint.clone());
-        let (results_tx, waker) = (self.results_tx.clone(), Arc::clone(&self.waker));
-        let mut is_saved = true;
-        let thread = thread::Builder::new().name(format!("fetch{endpoint}")).spawn(move || {
-            for work in work_rx {
-                match work {
-                    Work::Fetch => {
-                        let result = fetch(index, &endpoint, &client, file.as_ref());
-                        if results_tx.send(result).is_err() || waker.wake().is_err() {
-                            return;
-                        }
-                    }
-                    Work::Save(memory) => {
-                        let saved = file.as_ref().map_or(Ok(()), |file| file.save(&memory));
-                        // A disk that is full is told of once.
-                        if let Some(why) = saved.as_ref().err().filter(|_| is_saved) {
-                            journal::warn(why);
-                        }
-                        is_saved = saved.is_ok();
-                    }
-                    Work::Warn(warning) => journal::warn(&warning),
-                }
-            }
-        })?;
-        Ok(Worker { work_tx, thread })
-    }
-}
-
-impl Worker {
-    fn begin(&self, work: Work) {
-        // The thread lives as long as this: a panic in it ends the program.
-        let _ = self.work_tx.send(work);
-    }
-}
-
-/// Asks Patroni, once no process that answers one check does.
-fn fetch(index: usize, endpoint: &Endpoint, client: &Client, file: Option<&MemoryFile>) -> FetchResult {
-    let _lock = file.map(|file| file.lock(Instant::now() + GIVE_UP, || false));
-    let began = Instant::now();
-    let observation = client.get(endpoint);
-    let judgement = judge(endpoint, &observation);
-    FetchResult { index, observation, judgement, took: began.elapsed() }
 }

@@ -32,7 +32,7 @@ const BATCH: usize = 256;
 
 // The scheme of tokens: a listener's is its index, those of clients count up from there and are
 // never given twice, and the two below are the last ones, which no client reaches.
-const FETCH_ENDED: Token = Token(usize::MAX);
+const REPORT: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 
 /// The loop, and all that it knows.
@@ -66,7 +66,7 @@ impl EventLoop {
     ) -> Result<Self, Box<dyn Error>> {
         let poll = Poll::new()?;
         let signals = Signals::new(poll.registry(), SIGNAL)?;
-        let mut endpoints = EndpointTable::new(config, Waker::new(poll.registry(), FETCH_ENDED)?)?;
+        let mut endpoints = EndpointTable::new(config, Waker::new(poll.registry(), REPORT)?)?;
         let mut acceptor = Acceptor::default();
         for (socket, role) in sockets {
             let kind = match role {
@@ -131,7 +131,7 @@ impl EventLoop {
             self.hold.forget();
             for event in &events {
                 match event.token() {
-                    FETCH_ENDED => self.answer_by_results(),
+                    REPORT => self.take_reports(),
                     SIGNAL => self.stop(),
                     Token(listener) if listener < self.acceptor.listeners() => self.acceptor.set_ready(listener),
                     client => self.read(client),
@@ -275,8 +275,8 @@ impl EventLoop {
         }
     }
 
-    fn answer_by_results(&mut self) {
-        while let Some((index, answered)) = self.endpoints.take_result(Moment::now()) {
+    fn take_reports(&mut self) {
+        while let Some((index, answered)) = self.endpoints.take_report(Moment::now()) {
             for (check, verdict) in answered {
                 self.answer(index, check, verdict);
             }
