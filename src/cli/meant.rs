@@ -41,24 +41,28 @@ pub enum Command {
 }
 
 impl From<Options> for CommandLine {
-    fn from(options: Options) -> Self {
-        let default = options.endpoint.clone();
-        let listen = options.listen.into_iter().map(|listen| (listen.address, listen.role_or(&default))).collect();
+    fn from(Options { settings, command }: Options) -> Self {
+        let default = settings.endpoint.clone();
+        let listen = settings.listen.into_iter().map(|listen| (listen.address, listen.role_or(&default))).collect();
         let config = Config {
-            patroni: options.patroni,
-            tls: Tls { cacert: options.cacert, identity: options.cert.zip(options.key), insecure: options.insecure },
-            endpoint: options.endpoint,
-            connection: options.connection,
-            also: options.also,
+            patroni: settings.patroni,
+            tls: Tls {
+                cacert: settings.cacert,
+                identity: settings.cert.zip(settings.key),
+                insecure: settings.insecure,
+            },
+            endpoint: settings.endpoint,
+            connection: settings.connection,
+            also: settings.also,
             listen,
-            format: options.words,
-            on_standby: options.on_standby,
-            on_failure: options.on_failure,
-            limits: Limits { deadline: options.deadline, max_age: options.max_age, grace: options.grace },
-            hold_file: options.hold_file,
+            format: settings.words,
+            on_standby: settings.on_standby,
+            on_failure: settings.on_failure,
+            limits: Limits { deadline: settings.deadline, max_age: settings.max_age, grace: settings.grace },
+            hold_file: settings.hold_file,
             runtime_directory: None,
         };
-        CommandLine { config, command: options.command.map(Command::from) }
+        CommandLine { config, command: command.map(Command::from) }
     }
 }
 

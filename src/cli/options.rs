@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 use super::subcommands::TypedCommand;
 use super::values::{
@@ -48,6 +48,17 @@ const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(20
     6  started as a service without a socket"
 )]
 pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) settings: SettingOptions,
+
+    /// What to do instead of answering checks
+    #[command(subcommand)]
+    pub(super) command: Option<TypedCommand>,
+}
+
+// No doc comment: clap would take it for what the program does.
+#[derive(Debug, Args)]
+pub(super) struct SettingOptions {
     /// Patroni's REST API
     ///
     /// Its address: http or https, a host and a port, and nothing after the port.
@@ -215,8 +226,4 @@ pub(super) struct Options {
     #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
     #[arg(default_value = HOLD_FILE, hide_short_help = true, value_parser = absolute)]
     pub(super) hold_file: PathBuf,
-
-    /// What to do instead of answering checks
-    #[command(subcommand)]
-    pub(super) command: Option<TypedCommand>,
 }

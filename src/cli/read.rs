@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::meant::CommandLine;
-use super::options::Options;
+use super::options::{Options, SettingOptions};
 use super::subcommands::TypedCommand;
 use crate::config::{BadConfiguration, HOLD_FILE, RUNTIME_DIRECTORY};
 use crate::systemd::journal::complain;
@@ -59,19 +59,20 @@ impl CommandLine {
     pub fn parse(arguments: &[&str]) -> Result<Self, BadConfiguration> {
         let line = ["patroni-check"].iter().chain(arguments).map(OsString::from);
         let matches = matches_of(Options::command().mut_args(|arg| arg.env(None::<&str>)), line)?;
-        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))?.validate()
+        Options::read(&matches)?.validate()
     }
 }
 
 impl Options {
     fn validate(self) -> Result<CommandLine, BadConfiguration> {
-        if self.cert.is_some() != self.key.is_some() {
+        let settings = &self.settings;
+        if settings.cert.is_some() != settings.key.is_some() {
             return Err(BadConfiguration("--cert and --key need each other".into()));
         }
-        if self.listen.len() > ENDPOINTS_LIMIT {
+        if settings.listen.len() > ENDPOINTS_LIMIT {
             return Err(BadConfiguration(format!("--listen: {ENDPOINTS_LIMIT} ports at most")));
         }
-        if self.also.len() > ENDPOINTS_LIMIT {
+        if settings.also.len() > ENDPOINTS_LIMIT {
             return Err(BadConfiguration(format!("--also: {ENDPOINTS_LIMIT} endpoints at most")));
         }
         let meant = CommandLine::from(self);
@@ -82,36 +83,60 @@ impl Options {
     /// The options. The command line wins over the environment, and both win over these settings.
     fn with_defaults(settings: &Settings) -> Result<Self, BadConfiguration> {
         let mut known = Vec::new();
-        let command = Options::command().mut_args(|arg| {
-            let Some(name) = variable(&arg) else { return arg };
-            let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
-            let arg = if is_empty { arg.env(None::<&str>) } else { arg };
-            let value = settings.get(&name).filter(|value| !value.is_empty());
-            known.push(name);
-            match value {
-                Some(value) => arg.default_value(value.clone()),
-                None => arg,
-            }
-        });
-        let matches = matches_of(command, std::env::args_os())?;
+        let mut with_settings = |command: clap::Command| {
+            command.mut_args(|arg| {
+                let Some(name) = variable(&arg) else { return arg };
+                let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
+                let arg = if is_empty { arg.env(None::<&str>) } else { arg };
+                let value = settings.get(&name).filter(|value| !value.is_empty());
+                known.push(name);
+                match value {
+                    Some(value) => arg.default_value(value.clone()),
+                    None => arg,
+                }
+            })
+        };
+        let options = match Options::without_a_command(&mut with_settings, std::env::args_os()) {
+            Some(options) => options,
+            None => Options::read(&matches_of(with_settings(Options::command()), std::env::args_os())?)?,
+        };
         let own = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
         let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
         // What was meant by a misspelt one would be left undone.
         if let Some(name) = own.chain(settings.keys().cloned()).find(is_unknown) {
             return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help lists the settings")));
         }
-        Options::from_arg_matches(&matches).map_err(|e| BadConfiguration(one_line(&e)))
+        Ok(options)
+    }
+
+    fn read(matches: &ArgMatches) -> Result<Self, BadConfiguration> {
+        Options::from_arg_matches(matches).map_err(|e| BadConfiguration(one_line(&e)))
+    }
+
+    /// The options of a line without a command. None for any other line, and for one that is
+    /// wrong.
+    ///
+    /// The commands and their options are more than half of what is to be built, and to start a
+    /// process for each check is to build it for each check.
+    fn without_a_command(
+        with_settings: impl FnOnce(clap::Command) -> clap::Command,
+        line: impl Iterator<Item = OsString>,
+    ) -> Option<Self> {
+        let command = SettingOptions::augment_args(clap::Command::new("patroni-check")).disable_help_flag(true);
+        let matches = with_settings(command).try_get_matches_from(line).ok()?;
+        check_lengths(&matches).ok()?;
+        Some(Options { settings: SettingOptions::from_arg_matches(&matches).ok()?, command: None })
     }
 
     /// Refuses a hold file that the service can't see.
     fn check_hold_file(&self, service: &ServiceSettings, settings: &Settings) -> Result<(), BadConfiguration> {
-        let file = self.hold_file.display();
+        let file = self.settings.hold_file.display();
         let of_service = settings.get("PATRONI_CHECK_HOLD_FILE").filter(|value| !value.is_empty());
         let of_service = of_service.map_or(HOLD_FILE, String::as_str);
         let from = &service.from;
-        match service.why_hidden(&self.hold_file) {
+        match service.why_hidden(&self.settings.hold_file) {
             _ if !service.is_known() => Ok(()),
-            _ if self.hold_file != Path::new(of_service) => {
+            _ if self.settings.hold_file != Path::new(of_service) => {
                 complain(&format!("--hold-file {file}: {from} uses another file, {of_service}"));
                 Ok(())
             }
@@ -177,6 +202,11 @@ fn matches_of(command: clap::Command, line: impl Iterator<Item = OsString>) -> R
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
         _ => BadConfiguration(one_line(&e)),
     })?;
+    check_lengths(&matches)?;
+    Ok(matches)
+}
+
+fn check_lengths(matches: &ArgMatches) -> Result<(), BadConfiguration> {
     for id in matches.ids() {
         // A group of options has no values.
         let Ok(Some(mut values)) = matches.try_get_raw(id.as_str()) else { continue };
@@ -185,7 +215,7 @@ fn matches_of(command: clap::Command, line: impl Iterator<Item = OsString>) -> R
             return Err(BadConfiguration(format!("--{option} is too long: {VALUE_LIMIT} bytes at most")));
         }
     }
-    Ok(matches)
+    Ok(())
 }
 
 /// The first paragraph of clap's message, without its line breaks.
@@ -199,4 +229,42 @@ fn one_line(error: &clap::Error) -> String {
     };
     let is_ours = |arg: &Arg| arg.get_long().is_some_and(|long| refused.strip_prefix("--") == Some(long));
     if Options::command().get_arguments().any(is_ours) { line + "; write it before the command" } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        ["patroni-check"].into_iter().chain(line.split_whitespace()).map(OsString::from)
+    }
+
+    fn as_typed(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.env(None::<&str>))
+    }
+
+    #[test]
+    fn a_line_without_a_command_means_the_same_whether_commands_are_known_or_not() {
+        for line in [
+            "",
+            "--patroni https://db:8008 --insecure --cacert=/a --cert /b --key /c",
+            "--endpoint=/replica?lag=1MB --connection http --also /sync --also=/async",
+            "--listen 127.0.0.1:5555=/replica --listen [::]:5556",
+            "--words plain --on-failure drain --on-standby=drain",
+            "--deadline 1s --max-age 0s --grace 0s --hold-file /x/y",
+        ] {
+            let quick = Options::without_a_command(as_typed, words(line)).expect(line);
+            let matches = matches_of(as_typed(Options::command()), words(line)).expect(line);
+            assert_eq!(format!("{quick:?}"), format!("{:?}", Options::read(&matches).expect(line)));
+        }
+    }
+
+    #[test]
+    fn a_line_with_a_command_or_a_fault_is_read_by_all_that_is_known() {
+        let long = format!("--cacert /{}", "x".repeat(VALUE_LIMIT));
+        for line in ["release", "--grace=1s hold x", "-h", "--help", "-V", "--version", "--grace=1h", "--x", "x", &long]
+        {
+            assert!(Options::without_a_command(as_typed, words(line)).is_none(), "{line}");
+        }
+    }
 }

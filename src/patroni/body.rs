@@ -4,6 +4,8 @@
 //! whole body is unreadable. All else may be whatever it likes, as tags are the operator's own;
 //! what can't be read of it is as if it were not there.
 
+use std::borrow::Cow;
+
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -163,8 +165,12 @@ const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
 /// The body as JSON: each word of `NOT_FINITE` is a number that no type holds, and everything else
 /// is as it was.
-fn json(body: &[u8]) -> Option<String> {
+fn json(body: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(body).ok()?;
+    // As nearly all are. It takes a fifth of the time of what follows.
+    if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return Some(text.into());
+    }
     let mut json = String::with_capacity(text.len());
     let mut in_string = false;
     for piece in text.split_inclusive(DELIMITERS) {
@@ -183,7 +189,7 @@ fn json(body: &[u8]) -> Option<String> {
             in_string = !in_string || is_escaped;
         }
     }
-    Some(json)
+    Some(json.into())
 }
 
 impl Body {

@@ -141,7 +141,8 @@ fn from_systemd(mut passed: Vec<(TcpListener, String)>, config: &Config) -> Resu
 
 /// The connection on standard input, if that is one: inetd, xinetd, StandardInput=socket.
 fn standard_input() -> Result<Option<Socket>, BadConfiguration> {
-    let stdin = io::stdin();
+    // The standard library's makes room for lines first.
+    let stdin = rustix::stdio::stdin();
     if SockRef::from(&stdin).is_listener().unwrap_or(false) {
         return Err(BadConfiguration("standard input is a listener; inetd must pass connections (nowait)".into()));
     }
