@@ -1,6 +1,6 @@
 //! One GET to Patroni's REST API, and the observation that comes of it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -238,11 +238,41 @@ impl Resolver for AllAddresses {
             let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             loopbacks.map(|ip| (ip, port).into()).to_vec()
         } else {
-            (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect()
+            match host.parse::<IpAddr>() {
+                Ok(address) => vec![(address, port).into()],
+                Err(_) => lookup(host, port)?,
+            }
         };
         let mut addresses = self.empty();
         // As many as ureq has room for.
         found.into_iter().take(16).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ureq::Error> {
+    use std::net::ToSocketAddrs;
+
+    Ok((host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect())
+}
+
+/// By the host's own C library. One that is linked statically loads the modules of the host's
+/// nsswitch.conf too, and crashes in them: glibc 2.36 does on Debian 13 in all, and on Debian 12 in
+/// myhostname.
+#[cfg(target_feature = "crt-static")]
+fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ureq::Error> {
+    use std::process::{Command, Stdio};
+
+    const GETENT: &str = "/usr/bin/getent";
+    let found = Command::new(GETENT).args(["ahosts", host]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let found = found.map_err(|e| std::io::Error::new(e.kind(), format!("names are looked up by {GETENT}: {e}")))?;
+    // A line for each address and type of socket: `192.0.2.1  STREAM host.example`.
+    let text = String::from_utf8_lossy(&found.stdout);
+    let words = text.lines().map(|line| line.split_whitespace());
+    let addresses = words.filter_map(|mut words| {
+        let address: IpAddr = words.next()?.parse().ok()?;
+        (words.next()? == "STREAM").then(|| (address, port).into())
+    });
+    Ok(addresses.collect())
 }

@@ -14,7 +14,7 @@ use crate::{Bench, Outcome, ROUNDS};
 
 impl Bench<'_> {
     pub fn throughput(&mut self) -> Outcome {
-        let (_floor, floor) = self.floor()?;
+        let (_floor, floor) = self.floor("listen")?;
         let (_agent, agent) = self.agent(&self.patroni, &[])?;
         let original = SocketAddr::from(([127, 0, 0, 1], any_port()));
         let mut python = Command::new("python3");
@@ -60,7 +60,7 @@ impl Bench<'_> {
     }
 
     pub fn idle(&mut self) -> Outcome {
-        let (_floor, floor) = self.floor()?;
+        let (_floor, floor) = self.floor("listen")?;
         let (_agent, agent) = self.agent(&self.patroni, &[])?;
         let (mut ours, mut get, mut bare) = (Times::default(), Times::default(), Times::default());
         for _ in 0..25 {
@@ -85,7 +85,7 @@ impl Bench<'_> {
 
     pub fn refused(&mut self) -> Outcome {
         let nobody = SocketAddr::from(([127, 0, 0, 1], any_port()));
-        let (_floor, floor) = self.floor()?;
+        let (_floor, floor) = self.floor("listen")?;
         let (_agent, agent) = self.agent(&format!("http://{nobody}"), &["--max-age", "0s", "--grace", "0s"])?;
         let mut ratios = Vec::new();
         let (mut all_ours, mut all_floor) = (Vec::new(), Vec::new());
