@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// A moment by the clock since the boot, which goes on while the host sleeps (clock_gettime(2),
 /// `CLOCK_BOOTTIME`), and by the wall clock, which alone tells that a virtual machine was stopped.
+/// It is written as two numbers of nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
 pub struct Moment {
     /// Since the boot.
     pub boot: Duration,
@@ -33,6 +35,20 @@ impl Moment {
     /// never set.
     pub fn since_by_boot(self, earlier: Moment) -> Duration {
         self.boot.saturating_sub(earlier.boot)
+    }
+}
+
+impl From<(u64, u64)> for Moment {
+    fn from((boot, wall): (u64, u64)) -> Self {
+        Moment { boot: Duration::from_nanos(boot), wall: Duration::from_nanos(wall) }
+    }
+}
+
+impl From<Moment> for (u64, u64) {
+    fn from(moment: Moment) -> Self {
+        // They suffice for 584 years.
+        let nanoseconds = |time: Duration| time.as_nanos().try_into().unwrap_or(u64::MAX);
+        (nanoseconds(moment.boot), nanoseconds(moment.wall))
     }
 }
 

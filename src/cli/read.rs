@@ -82,29 +82,35 @@ impl Options {
 
     /// The options. The command line wins over the environment, and both win over these settings.
     fn with_defaults(settings: &Settings) -> Result<Self, BadConfiguration> {
-        let mut known = Vec::new();
-        let mut with_settings = |command: clap::Command| {
+        let own = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.is_empty()));
+        let own: BTreeMap<String, bool> = own.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let is_empty = |name: &String| own.get(name) == Some(&true);
+        let with_settings = |command: clap::Command| {
+            if settings.is_empty() && !own.keys().any(is_empty) {
+                return command;
+            }
             command.mut_args(|arg| {
                 let Some(name) = variable(&arg) else { return arg };
-                let is_empty = std::env::var_os(&name).is_some_and(|value| value.is_empty());
-                let arg = if is_empty { arg.env(None::<&str>) } else { arg };
-                let value = settings.get(&name).filter(|value| !value.is_empty());
-                known.push(name);
-                match value {
+                let arg = if is_empty(&name) { arg.env(None::<&str>) } else { arg };
+                match settings.get(&name).filter(|value| !value.is_empty()) {
                     Some(value) => arg.default_value(value.clone()),
                     None => arg,
                 }
             })
         };
-        let options = match Options::without_a_command(&mut with_settings, std::env::args_os()) {
+        let options = match Options::without_a_command(with_settings, std::env::args_os()) {
             Some(options) => options,
             None => Options::read(&matches_of(with_settings(Options::command()), std::env::args_os())?)?,
         };
-        let own = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-        let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(name);
-        // What was meant by a misspelt one would be left undone.
-        if let Some(name) = own.chain(settings.keys().cloned()).find(is_unknown) {
-            return Err(BadConfiguration(format!("{name} is not a setting; patroni-check --help lists the settings")));
+        let mut named = own.keys().chain(settings.keys()).filter(|name| name.starts_with(PREFIX)).peekable();
+        if named.peek().is_some() {
+            let known: Vec<_> = Options::command().get_arguments().filter_map(variable).collect();
+            // What was meant by a misspelt one would be left undone.
+            if let Some(name) = named.find(|name| !known.contains(name)) {
+                return Err(BadConfiguration(format!(
+                    "{name} is not a setting; patroni-check --help lists the settings"
+                )));
+            }
         }
         Ok(options)
     }

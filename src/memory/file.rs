@@ -10,8 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::Memory;
 use crate::clock::Moment;
@@ -141,22 +141,20 @@ impl MemoryFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|e| not_used(e.to_string()))?,
         };
-        let contents: Contents<&RawValue> = serde_json::from_slice(&bytes).map_err(|e| not_used(e.to_string()))?;
-        let directory = &self.directory;
-        let is_ours = [
-            (contents.version == VERSION, "written by another version"),
-            (contents.boot_id == directory.boot_id, "from another boot"),
-            (contents.patroni == directory.patroni, "of another Patroni"),
-            (contents.endpoint == self.endpoint, "of another endpoint"),
-        ];
-        if let Some((_, why)) = is_ours.into_iter().find(|(is_so, _)| !is_so) {
+        let read = serde_json::from_slice::<Contents<Memory>>(&bytes);
+        let why = match &read {
+            Ok(contents) => self.why_not_ours(contents),
+            // Another version may have written something else.
+            Err(_) => serde_json::from_slice::<Contents<IgnoredAny>>(&bytes).ok().and_then(|it| self.why_not_ours(&it)),
+        };
+        if let Some(why) = why {
             return Err(not_used(why.into()));
         }
-        let memory: Memory = serde_json::from_str(contents.memory.get()).map_err(|e| not_used(e.to_string()))?;
+        let memory = read.map_err(|e| not_used(e.to_string()))?.memory;
         if memory.is_of_the_future(now) {
             return Err(not_used("from the future".into()));
         }
-        Ok(Some(memory.within(directory.limits)))
+        Ok(Some(memory.within(self.directory.limits)))
     }
 
     /// Writes what is remembered, whole or not at all.
@@ -213,6 +211,17 @@ impl MemoryFile {
     pub fn is_change(&self, now: Moment, verdict: &Verdict) -> bool {
         let told = Told { boot_id: self.directory.boot_id.clone(), at: now, verdict: verdict.clone() };
         self.replace_told(&told).unwrap_or(true)
+    }
+
+    fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
+        let directory = &self.directory;
+        let is_ours = [
+            (contents.version == VERSION, "written by another version"),
+            (contents.boot_id == directory.boot_id, "from another boot"),
+            (contents.patroni == directory.patroni, "of another Patroni"),
+            (contents.endpoint == self.endpoint, "of another endpoint"),
+        ];
+        is_ours.into_iter().find_map(|(is_so, why)| (!is_so).then_some(why))
     }
 
     fn replace_told(&self, told: &Told) -> io::Result<bool> {

@@ -64,7 +64,9 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         good.replace(from, to)
     };
     let id = &file.directory.boot_id;
-    let begun = format!(r#""boot":{{"secs":{}"#, now.boot.as_secs());
+    let nanoseconds = now.boot.as_nanos();
+    let begun = format!("[[{nanoseconds},");
+    let in_an_hour = format!("[[{},", nanoseconds + 3_600_000_000_000);
     let table = [
         (String::new(), "EOF while parsing"),
         (good[..good.len() / 2].into(), "EOF while parsing"),
@@ -78,9 +80,10 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         (edit(id, "0123"), "from another boot"),
         (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
         (edit("/primary", "/replica"), "of another endpoint"),
-        (edit(&begun, &format!(r#""boot":{{"secs":{}"#, now.boot.as_secs() + 3600)), "from the future"),
-        (edit(&begun, r#""boot":{"secs":18446744073709551615"#), "from the future"),
-        (edit(&begun, r#""boot":{"secs":-1"#), "invalid value"),
+        (edit(&begun, &in_an_hour), "from the future"),
+        (edit(&begun, "[[18446744073709551615,"), "from the future"),
+        (edit(&begun, "[[18446744073709551616,"), "invalid type"),
+        (edit(&begun, "[[-1,"), "invalid value"),
         (edit(r#""Serve""#, r#""Always""#), "unknown variant"),
         (edit(r#""latest""#, r#""newest""#), "unknown field"),
         (edit(r#""recheck_pending":false,"#, ""), "missing field"),
