@@ -208,9 +208,11 @@ install:
 	install -D -m 755 $(TARGET)/release/patroni-check $(DESTDIR)$(BINDIR)/patroni-check
 	install -d $(DESTDIR)$(UNITDIR)
 	for unit in $(UNITS); do \
-	    sed 's|/usr/bin/|$(BINDIR)/|' systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	    sed -e 's|/usr/bin/|$(BINDIR)/|' -e 's|^BindReadOnlyPaths=/usr |BindReadOnlyPaths=$(filter-out /usr/%,$(sort /usr $(PREFIX))) |' \
+	        systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
+	install -D -m 644 systemd/tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/patroni-check.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
 	for page in $(MAN); do \

@@ -86,21 +86,52 @@ fn the_service_steps_aside_for_each_socket_and_wants_none() {
     assert_eq!(part_of.len(), sockets);
 }
 
-/// One sandbox, and the same reasons above its lines; but for the user, which all processes of a
-/// template share.
+/// The lines of a unit's sandbox.
+fn sandbox(unit: &'static str) -> Vec<&'static str> {
+    let lines = unit.lines().skip_while(|line| !line.starts_with("# The sandbox:"));
+    lines.filter(|line| !line.starts_with('#')).collect()
+}
+
+/// What a process for one check does without is what its empty root makes moot, or what another of
+/// its lines does.
 #[test]
-fn the_services_have_the_same_sandbox() {
-    let sandbox = |unit: &'static str| {
-        let lines = unit.lines().skip_while(|line| !line.starts_with("# The sandbox:"));
-        lines
-            .filter(|line| *line != "# One user for all instances." && *line != "User=patroni-check")
-            .collect::<Vec<_>>()
-    };
+fn the_services_are_protected_alike() {
     let of_the_service = sandbox(include_str!("../systemd/patroni-check.service"));
-    assert!(of_the_service.len() > 20, "{of_the_service:?}");
-    assert_eq!(sandbox(include_str!("../systemd/patroni-check@.service")), of_the_service);
-    assert_eq!(sandbox(include_str!("../systemd/patroni-check-replica@.service")), of_the_service);
-    assert_eq!(sandbox(include_str!("../systemd/patroni-check-http@.service")), of_the_service);
+    let of_each_check = sandbox(include_str!("../systemd/patroni-check@.service"));
+    assert!(of_the_service.len() > 20 && of_each_check.contains(&"RootDirectory=/run/patroni-check.root"));
+    let left_out: Vec<_> = of_the_service.iter().filter(|line| !of_each_check.contains(line)).copied().collect();
+    let moot = [
+        "LockPersonality=yes",
+        "NoNewPrivileges=yes",
+        "PrivateDevices=yes",
+        "PrivateMounts=yes",
+        "PrivateTmp=yes",
+        "PrivateUsers=yes",
+        "ProcSubset=pid",
+        "ProtectClock=yes",
+        "ProtectControlGroups=yes",
+        "ProtectHome=yes",
+        "ProtectHostname=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectProc=invisible",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ];
+    assert_eq!(left_out, moot);
+    // The page says why, of each of them.
+    let page = include_str!("../docs/performance.md");
+    for line in moot {
+        assert!(page.contains(line.split_inclusive('=').next().unwrap()), "{line}");
+    }
+    // The directory and the user of the memory.
+    for line in ["User=patroni-check", "RuntimeDirectory=patroni-check", "RuntimeDirectoryPreserve=yes"] {
+        assert!(of_the_service.contains(&line) && of_each_check.contains(&line), "{line}");
+    }
+    assert!(include_str!("../systemd/tmpfiles").contains("\nd /run/patroni-check.root 0755 root root\n"));
 }
 
 /// A process for one check is the same on each port.
@@ -140,6 +171,10 @@ fn a_prefix_is_heeded_in_the_units() {
     ] {
         let text = fs::read_to_string(root.path().join("opt/pc/lib/systemd/system").join(unit)).unwrap();
         assert!(text.lines().any(|line| line.starts_with("ExecStart=/opt/pc/bin/patroni-check")), "{text}");
+        // Where the root is another one, the program is in it.
+        let bound = text.lines().find_map(|line| line.strip_prefix("BindReadOnlyPaths="));
+        assert_eq!(bound.is_none(), unit == "patroni-check.service");
+        assert!(bound.is_none_or(|bound| bound.split(' ').any(|path| path == "/opt/pc")), "{text}");
     }
     assert!(root.path().join("opt/pc/bin/patroni-check").exists());
 }

@@ -178,6 +178,9 @@ fn a_systemd_that_does_not_answer_is_not_waited_for() {
     assert!(output.status.success() && error(&output).contains("systemctl has not answered within 2s"), "{output:?}");
 }
 
+/// As systemd 252 and 257 print it.
+const ROOT: &str = "RootDirectory=/run/x\nBindReadOnlyPaths=/usr:/usr:rbind /etc:/etc:rbind -/run/y:/run/y:rbind\n";
+
 #[test]
 fn a_hold_that_the_service_can_not_see_is_refused() {
     let host = Host::new();
@@ -198,6 +201,9 @@ fn a_hold_that_the_service_can_not_see_is_refused() {
         (&closed, user, Some("has no x for others")),
         (&open, user, None),
         (&closed, "DynamicUser=no\n", None),
+        ("/srv/hold", ROOT, Some("RootDirectory=/run/x")),
+        ("/etc/patroni-check/hold", ROOT, None),
+        ("/usr/local/hold", ROOT, None),
         (&open, "PrivateTmp=no\nProtectHome=read-only\n", None),
     ];
     for (file, properties, why) in table {

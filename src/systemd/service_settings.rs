@@ -37,8 +37,8 @@ impl ServiceSettings {
     /// The service that answers checks on this host. Without one its settings file counts alone.
     pub(crate) fn find() -> Self {
         let names = ["patroni-check.socket", "patroni-check.service", "patroni-check@x.service"];
-        let properties =
-            "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,PrivateTmp,ProtectHome";
+        let properties = "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,PrivateTmp,ProtectHome,\
+                          RootDirectory,BindPaths,BindReadOnlyPaths";
         let (units, unknown) = match units::show(&names, properties) {
             Ok(units) => (units, Vec::new()),
             Err(e) => (Vec::new(), vec![e]),
@@ -115,6 +115,10 @@ impl ServiceSettings {
         // Where symbolic links lead, of as much as is there.
         let there = file.ancestors().find_map(|path| path.canonicalize().ok())?;
         let is_below = |places: &[&str]| places.iter().any(|place| there.starts_with(place));
+        let root = unit.value("RootDirectory");
+        if !matches!(root, "" | "/") && !is_bound(unit, &there) {
+            return Some(format!("RootDirectory={root}, and no BindReadOnlyPaths= has it"));
+        }
         let (private_tmp, protect_home) = (unit.value("PrivateTmp"), unit.value("ProtectHome"));
         if !matches!(private_tmp, "" | "no") && is_below(&["/tmp", "/var/tmp"]) {
             return Some(format!("PrivateTmp={private_tmp}"));
@@ -127,6 +131,17 @@ impl ServiceSettings {
         let closed = there.ancestors().find(is_closed).filter(|_| is_another_user)?;
         Some(format!("it is another user, and {} has no x for others", closed.display()))
     }
+}
+
+/// Whether a service with a root directory of its own sees this file of the host, at its own place
+/// (`/etc:/etc:rbind`, with a `-` before what may be missing).
+fn is_bound(unit: &Unit, file: &Path) -> bool {
+    let paths = words(unit.value("BindPaths")).into_iter().chain(words(unit.value("BindReadOnlyPaths")));
+    paths.into_iter().any(|path| {
+        let mut parts = path.trim_start_matches('-').split(':');
+        let (source, place) = (parts.next().unwrap_or_default(), parts.next());
+        !source.is_empty() && file.starts_with(source) && place.is_none_or(|place| place == source)
+    })
 }
 
 fn owned<'a>((name, value): (&'a str, &'a str)) -> (String, String) {

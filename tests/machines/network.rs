@@ -99,14 +99,11 @@ fn names_and_addresses(machine: &Machine) {
 
 fn the_units_are_hardened_and_all_works_under_it(machine: &Machine) {
     let files = "/usr/lib/systemd/system";
+    // One process for each check has an empty root instead of lines, which the score counts: each_check.rs.
     for unit in [
         "patroni-check.service",
-        "patroni-check@x.service",
-        "patroni-check-replica@x.service",
         // What the file says, without a systemd that fills in what follows from it.
         &format!("--offline=true {files}/patroni-check.service"),
-        &format!("--offline=true {files}/patroni-check@.service"),
-        &format!("--offline=true {files}/patroni-check-replica@.service"),
     ] {
         let score = machine.sh(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
         println!("{}: {score}", machine.sh("systemctl --version | head -n 1"));
