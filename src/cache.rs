@@ -40,11 +40,14 @@ impl<C> Cache<C> {
         &self.memory
     }
 
-    /// Another process knows this. It counts if it is newer.
-    pub fn adopt(&mut self, memory: Memory) {
+    /// In place of a fetch: another process has found this. Gives the checks for which it is fresh
+    /// enough; those that still wait cause another fetch.
+    pub fn fetch_spared(&mut self, now: Moment, memory: Memory) -> Vec<(C, Verdict)> {
+        self.fetch = None;
         if memory.is_newer_than(&self.memory) {
             self.memory = memory;
         }
+        self.memory.latest_verdict(now).map_or_else(Vec::new, |(began, verdict)| self.take_fresh(began, &verdict))
     }
 
     /// A check that arrives. It is given back with its verdict if there is one fresh enough;
@@ -92,8 +95,7 @@ impl<C> Cache<C> {
             return answered;
         }
         let verdict = self.memory.verdict(now, &judgement);
-        let max_age = self.limits.max_age;
-        answered.extend(self.take_waiting(|arrived| arrived.since(began) <= max_age, &verdict));
+        answered.extend(self.take_fresh(began, &verdict));
         answered
     }
 
@@ -117,6 +119,12 @@ impl<C> Cache<C> {
     /// The number of checks that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// The checks that an observation of that time is fresh enough for.
+    fn take_fresh(&mut self, began: Moment, verdict: &Verdict) -> Vec<(C, Verdict)> {
+        let max_age = self.limits.max_age;
+        self.take_waiting(|arrived| arrived.since(began) <= max_age, verdict)
     }
 
     fn take_waiting(&mut self, answered: impl Fn(Moment) -> bool, verdict: &Verdict) -> Vec<(C, Verdict)> {

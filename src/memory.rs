@@ -158,10 +158,16 @@ impl Memory {
         self.lock_was_here.map(|(_, was_here)| was_here)
     }
 
+    /// When the newest observation began, and the verdict by it.
+    pub(crate) fn latest_verdict(&self, now: Moment) -> Option<(Moment, Verdict)> {
+        let (began, judgement) = self.latest.as_ref()?;
+        Some((*began, self.verdict(now, judgement)))
+    }
+
     /// The verdict by the newest observation, if that is fresh enough for a check that comes now.
     pub fn fresh_verdict(&self, now: Moment) -> Option<Verdict> {
-        let (began, judgement) = self.latest.as_ref()?;
-        (now.since(*began) <= self.limits.max_age).then(|| self.verdict(now, judgement))
+        let (began, verdict) = self.latest_verdict(now)?;
+        (now.since(began) <= self.limits.max_age).then_some(verdict)
     }
 
     /// Whether an observation of this age says nothing of now.

@@ -2,9 +2,10 @@
 //! own.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,12 +167,12 @@ fn a_process_that_dies_with_the_lock_costs_nothing() {
     }
     let host = Host::new(Behaviour::Hang);
     let url = host.patroni.url();
-    let mut dies = binary()
-        .args(["--patroni", &url])
-        .env("RUNTIME_DIRECTORY", host.directory.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let connection = OwnedFd::from(listener.accept().unwrap().0);
+    let mut dies = binary();
+    dies.args(["--patroni", &url]).env("RUNTIME_DIRECTORY", host.directory.path()).stdin(connection);
+    let mut dies = dies.stdout(Stdio::null()).spawn().unwrap();
     await_that("its request", || host.patroni.in_flight() == 1);
     let agent = host.each_check(&PATIENT);
     let waits = connect(agent.address);
@@ -242,8 +243,20 @@ fn a_service_and_processes_for_one_check_know_the_same() {
         thread::sleep(Duration::from_millis(150));
         assert_eq!((sees.check(), other.check()), (MAINT.into(), MAINT.into()));
     }
-    // And together they make one request at a time.
+    // And together they make one request at a time, and ten a second.
     host.patroni.now(primary());
+    let (before, start) = (host.requests(), Instant::now());
+    thread::scope(|scope| {
+        for agent in [&service, &each] {
+            scope.spawn(move || {
+                while start.elapsed() < Duration::from_secs(2) {
+                    agent.check();
+                }
+            });
+        }
+    });
+    let (requests, most) = ((host.requests() - before) as u128, start.elapsed().as_millis() / 100 + 1);
+    assert!(requests <= most, "{requests} requests, {most} at most");
     host.patroni.delay(Duration::from_millis(50));
     thread::scope(|scope| {
         for agent in [&service, &each] {
@@ -273,6 +286,16 @@ fn a_change_of_verdict_is_one_entry_although_each_process_is_new() {
     await_that("the entries", || said("/primary -> READY UP # primary timeline 3\n") == 2);
     assert_eq!(said("/primary -> MAINT UP # replica timeline 3\n"), 1, "{}", agent.process.output());
     assert_eq!(said("/primary -> "), 3, "{}", agent.process.output());
+    // The service tells a change as well, and what it told is known here.
+    let port = Port::bind();
+    let service = host.service(&port, &[&PATIENT[..], &["--max-age", "0s"]].concat());
+    host.patroni.now(replica());
+    assert_eq!(service.check(), MAINT);
+    assert_eq!(agent.check(), MAINT);
+    host.patroni.now(primary());
+    assert_eq!(agent.check(), READY);
+    await_that("an entry", || said("/primary -> READY UP # primary timeline 3\n") == 3);
+    assert_eq!(said("/primary -> "), 4, "{}", agent.process.output());
 }
 
 #[test]
@@ -316,9 +339,11 @@ fn a_directory_that_takes_nothing_is_told_of() {
     let told = || service.process.output().matches("is lost at the end of the process").count();
     await_that("a line", || told() > 0);
     assert_eq!(told(), 1, "{}", service.process.output());
-    let once =
-        Command::new(binary().get_program()).args(["--patroni", &url]).env("RUNTIME_DIRECTORY", nowhere).output();
-    assert_eq!(String::from_utf8(once.unwrap().stdout).unwrap(), READY);
+    let variable = format!("RUNTIME_DIRECTORY={}", nowhere.display());
+    let each = Agent::activated(&["--accept", "-E", &variable], &["--patroni", &url, "--deadline", "5s"]);
+    assert_eq!((each.check(), each.check()), (READY.into(), READY.into()));
+    let said = each.process.output();
+    assert!(said.contains("primary.lock: No such file") && !said.contains(" -> "), "{said}");
 }
 
 /// As under inetd: there is no earlier word to stand, and nothing is left behind.

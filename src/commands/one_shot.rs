@@ -143,13 +143,15 @@ impl Client {
     }
 }
 
-/// Prints the reply to standard output.
+/// Prints the reply to standard output. Without a memory: whoever reads it waits for the end of the
+/// process, which would wait for Patroni.
 ///
 /// # Errors
 /// A wrong configuration, and a standard output that takes no more.
 pub fn print(endpoint: &Endpoint, config: &Config) -> Result<(), Box<dyn Error>> {
     let (printed_tx, printed_rx) = channel();
-    ask(endpoint, config, move |_, reply| {
+    let config = Config { runtime_directory: None, ..config.clone() };
+    ask(endpoint, &config, move |_, reply| {
         let line = reply.map(Reply::line).unwrap_or_default();
         let _ = printed_tx.send(std::io::stdout().write_all(line.as_bytes()));
     })?;

@@ -2,7 +2,7 @@
 //! service's runtime directory, and beside it a lock for who asks Patroni. The next one is that
 //! after a restart, or one of those that answer one check each.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub struct MemoryFile {
 
 /// The right to ask Patroni. The kernel takes it back from a process that dies.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "it is unlocked when it is closed")] File);
+pub struct Lock(File);
 
 /// What is in a file.
 #[derive(Serialize, Deserialize)]
@@ -157,11 +157,18 @@ impl MemoryFile {
         Ok(Some(memory.within(self.directory.limits)))
     }
 
-    /// Writes what is remembered, whole or not at all.
+    /// Writes what is remembered by one who has the lock, whole or not at all. One who has lost the
+    /// lock replaces nothing that is newer.
     ///
     /// # Errors
-    /// What kept it from being written, and where.
-    pub fn save(&self, memory: &Memory) -> Result<(), String> {
+    /// What kept it from being written, and where. Then nothing is remembered.
+    pub fn save(&self, memory: &Memory, lock: Option<&Lock>) -> Result<(), String> {
+        let is_newer = |there: &Memory| there.is_newer_than(memory);
+        if !lock.is_some_and(|lock| self.is_current(lock))
+            && self.load(Moment::now()).ok().flatten().as_ref().is_some_and(is_newer)
+        {
+            return Ok(());
+        }
         let path = self.beside("new");
         let contents = Contents {
             version: VERSION,
@@ -171,10 +178,18 @@ impl MemoryFile {
             memory,
         };
         let written = serde_json::to_vec(&contents).map_err(io::Error::from).and_then(|bytes| {
-            let mut file = self.create(&path, OFlags::WRONLY | OFlags::TRUNC)?;
+            let mut file = create(&path, OFlags::WRONLY | OFlags::TRUNC)?;
             file.write_all(&bytes)?;
-            fs::rename(&path, self.path())
+            fs::rename(&path, self.path()).or_else(|_| {
+                make_way(&self.path());
+                fs::rename(&path, self.path())
+            })
         });
+        if written.is_err() {
+            // What is there is older than what is known, and must not be believed.
+            let _ = fs::remove_file(self.path())
+                .or_else(|_| open_regular(&self.path(), OFlags::WRONLY | OFlags::TRUNC).map(drop));
+        }
         written.map_err(|e| format!("{}: {e}; what is known now is lost at the end of the process", path.display()))
     }
 
@@ -184,7 +199,9 @@ impl MemoryFile {
     /// There is no such right to be had, and why.
     pub fn try_lock(&self) -> Result<Option<Lock>, String> {
         let path = self.beside("lock");
-        let locked = self.create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
+        let locked = create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
+        // Somebody may have removed the file meanwhile, and others lock another one.
+        let locked = locked.map(|lock| lock.filter(|lock| self.is_current(lock)));
         locked.map_err(|e| format!("{}: {e}; other processes may ask Patroni at the same time", path.display()))
     }
 
@@ -207,10 +224,10 @@ impl MemoryFile {
     }
 
     /// Takes note that a verdict is told, and says whether it is another one than was told last. Of
-    /// several processes one is told so. One that can't take note says yes.
+    /// several processes one is told so. Where no note can be taken, nobody is: it would be each.
     pub fn is_change(&self, now: Moment, verdict: &Verdict) -> bool {
         let told = Told { boot_id: self.directory.boot_id.clone(), at: now, verdict: verdict.clone() };
-        self.replace_told(&told).unwrap_or(true)
+        self.replace_told(&told).unwrap_or(false)
     }
 
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
@@ -225,7 +242,7 @@ impl MemoryFile {
     }
 
     fn replace_told(&self, told: &Told) -> io::Result<bool> {
-        let mut file = self.create(&self.beside("told"), OFlags::RDWR)?;
+        let mut file = create(&self.beside("told"), OFlags::RDWR)?;
         if !try_flock(&file)? {
             // Another one is about to tell it, and the next check tells what has changed since.
             return Ok(false);
@@ -260,8 +277,27 @@ impl MemoryFile {
         if bytes.len() as u64 > SIZE_LIMIT { Err(io::Error::other("too long")) } else { Ok(bytes) }
     }
 
-    fn create(&self, path: &Path, flags: OFlags) -> io::Result<File> {
-        open_regular(path, flags | OFlags::CREATE)
+    /// Whether it is the lock that others would have to take.
+    fn is_current(&self, lock: &Lock) -> bool {
+        let id = |found: Metadata| (found.dev(), found.ino());
+        let held = lock.0.metadata().map(id);
+        held.is_ok_and(|held| fs::symlink_metadata(self.beside("lock")).is_ok_and(|there| id(there) == held))
+    }
+}
+
+/// Opens a regular file of ours, which is made if it is missing.
+fn create(path: &Path, flags: OFlags) -> io::Result<File> {
+    let open = || open_regular(path, flags | OFlags::CREATE);
+    open().or_else(|_| {
+        make_way(path);
+        open()
+    })
+}
+
+/// Removes what is no file: nobody but us has anything to put there.
+fn make_way(path: &Path) {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
     }
 }
 

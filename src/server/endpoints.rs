@@ -36,6 +36,14 @@ pub(super) struct EndpointState {
     fetcher: Fetcher,
 }
 
+impl EndpointState {
+    /// Another verdict than before is told from now on.
+    pub(super) fn tell(&mut self, verdict: Verdict) {
+        self.fetcher.begin(Work::Told(verdict.clone()));
+        self.last_verdict = Some(verdict);
+    }
+}
+
 /// All endpoints, and what is needed to add another one. None is ever removed, so that an index
 /// stays good: a fetch that ends late can't hit an endpoint for which it was not made.
 pub(super) struct EndpointTable {
@@ -130,10 +138,7 @@ impl EndpointTable {
         let (index, report) = self.reports_rx.try_recv().ok()?;
         let state = &mut self.states[index];
         let answered = match report {
-            Report::Left(memory) => {
-                state.cache.adopt(*memory);
-                Vec::new()
-            }
+            Report::Spared(memory) => state.cache.fetch_spared(now, *memory),
             Report::Fetched(fetched) => {
                 let Fetched { observation, judgement, took } = *fetched;
                 state.meter.fetched(took, &observation, &judgement);

@@ -311,7 +311,7 @@ impl EventLoop {
                 observation: state.last_observation.as_ref(),
             });
             state.meter.changed(Instant::now(), &verdict);
-            state.last_verdict = Some(verdict);
+            state.tell(verdict);
             self.notifier.status(&self.endpoints.status());
         }
         self.send_reply(check.client, answer);

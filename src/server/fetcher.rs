@@ -13,22 +13,24 @@ use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::memory::file::{Lock, MemoryFile};
-use crate::patroni::{Client, GIVE_UP, Observation};
+use crate::patroni::{Client, GIVE_UP, NoAnswer, Observation};
 use crate::systemd::journal;
-use crate::verdict::{Judgement, judge};
+use crate::verdict::{Judgement, Verdict, judge};
 
 /// What the thread is to do, one after the other.
 pub(super) enum Work {
     /// Ask Patroni. What is known then has to be saved.
     Fetch,
     Save(Box<Memory>),
+    /// Take note that this is told.
+    Told(Verdict),
     Warn(String),
 }
 
 /// What it reports.
 pub(super) enum Report {
-    /// A process for one check has left this since the last fetch.
-    Left(Box<Memory>),
+    /// Patroni need not be asked, perhaps: another process has left this since the last fetch.
+    Spared(Box<Memory>),
     Fetched(Box<Fetched>),
 }
 
@@ -76,7 +78,7 @@ impl Fetcher {
     ) -> io::Result<Self> {
         let (work_tx, work_rx) = channel();
         let name = format!("fetch{endpoint}");
-        let mut work = Worker { endpoint, client, file, report, lock: None, saved: None, is_saved: true };
+        let mut work = Worker { endpoint, client, file, report, lock: None, seen: None, is_saved: true };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _ = work.run(&work_rx);
         })?;
@@ -106,7 +108,8 @@ struct Worker {
     /// From before a fetch until what is known then is saved, so that no process for one check
     /// writes in between.
     lock: Option<Lock>,
-    saved: Option<Box<Memory>>,
+    /// What was in the file when this thread read or wrote it.
+    seen: Option<Box<Memory>>,
     is_saved: bool,
 }
 
@@ -117,34 +120,52 @@ impl Worker {
             match work_rx.recv().ok()? {
                 Work::Fetch => self.fetch()?,
                 Work::Save(memory) => self.save(memory),
+                Work::Told(verdict) => self.note_told(&verdict),
                 Work::Warn(warning) => journal::warn(&warning),
             }
         }
     }
 
     fn fetch(&mut self) -> Option<()> {
+        let began = Instant::now();
+        let mut is_busy = false;
         if let Some(file) = &self.file {
-            // Where there is no lock to be had, saving complains as well.
-            self.lock = file.lock(Instant::now() + GIVE_UP, || false).unwrap_or_default();
+            let lock = file.lock(began + GIVE_UP, || false);
+            is_busy = matches!(lock, Ok(None));
+            // Where there is no lock to be had, saving mostly complains as well.
+            self.lock = lock.unwrap_or_default();
             let left = file.load(Moment::now()).unwrap_or_default().map(Box::new);
-            if let Some(memory) = left.filter(|left| self.saved.as_ref() != Some(left)) {
-                self.report.send(Report::Left(memory))?;
+            if let Some(memory) = left.filter(|left| self.seen.as_ref() != Some(left)) {
+                self.lock = None;
+                self.seen = Some(memory.clone());
+                return self.report.send(Report::Spared(memory));
             }
         }
-        let began = Instant::now();
-        let observation = self.client.get(&self.endpoint);
+        let observation = if is_busy {
+            // Patroni sits on the request of another process.
+            Err(NoAnswer::Timeout.into())
+        } else {
+            self.client.get(&self.endpoint)
+        };
         let judgement = judge(&self.endpoint, &observation);
         self.report.send(Report::Fetched(Box::new(Fetched { observation, judgement, took: began.elapsed() })))
     }
 
     fn save(&mut self, memory: Box<Memory>) {
-        let saved = self.file.as_ref().map_or(Ok(()), |file| file.save(&memory));
+        let saved = self.file.as_ref().map_or(Ok(()), |file| file.save(&memory, self.lock.as_ref()));
         self.lock = None;
         // A disk that is full is told of once.
         if let Some(why) = saved.as_ref().err().filter(|_| self.is_saved) {
             journal::warn(why);
         }
         self.is_saved = saved.is_ok();
-        self.saved = Some(memory);
+        self.seen = Some(memory);
+    }
+
+    /// A process for one check that comes later need not tell it.
+    fn note_told(&self, verdict: &Verdict) {
+        if let Some(file) = &self.file {
+            file.is_change(Moment::now(), verdict);
+        }
     }
 }

@@ -4,6 +4,7 @@ mod haproxy_config;
 mod is;
 
 use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -247,12 +248,23 @@ fn explain_shows_what_is_remembered_and_how_old_it_is() {
         command.args(arguments).args(["--patroni", &patroni.url()]).env("RUNTIME_DIRECTORY", directory.path());
         stdout(&command.output().unwrap())
     };
+    // As under inetd.
+    let check = |endpoint: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut command = binary();
+        command.args(["--deadline=5s", "--endpoint", endpoint, "--patroni", &patroni.url()]);
+        command.env("RUNTIME_DIRECTORY", directory.path()).stdin(OwnedFd::from(listener.accept().unwrap().0));
+        let mut process = command.stdout(Stdio::null()).spawn().unwrap();
+        drop(client);
+        process.wait().unwrap();
+    };
     assert!(!run(&["explain", "/health"]).contains("REMEMBERED"), "nothing yet");
-    run(&["--deadline=5s"]);
+    check("/primary");
     patroni.now(replica());
-    run(&["--deadline=5s", "--endpoint=/replica"]);
+    check("/replica");
     patroni.now(Behaviour::Close);
-    run(&["--deadline=5s", "--endpoint=/health"]);
+    check("/health");
     let text = run(&["explain", "/primary"]);
     let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("REMEMBERED")).collect();
     let words = |line: usize| table[line].split_whitespace().collect::<Vec<_>>();

@@ -64,7 +64,7 @@ pub(super) fn ask(
         };
         let cache = &mut locked(&shared).1;
         let told = cache.fetch_completed(Moment::now(), judge(endpoint, &observation));
-        if let Some(Err(why)) = file.as_ref().map(|file| file.save(cache.memory())) {
+        if let Some(Err(why)) = file.as_ref().map(|file| file.save(cache.memory(), lock.as_ref())) {
             journal::warn(&why);
         }
         answered = told.into_iter().next().map(|((), verdict)| (verdict, observation));

@@ -42,7 +42,7 @@ fn what_was_written_is_what_is_read() {
     let file = file_in(&directory);
     assert_eq!(file.load(Moment::now()), Ok(None), "nothing yet");
     let memory = learnt(Moment::now(), "primary timeline 3");
-    file.save(&memory).unwrap();
+    file.save(&memory, None).unwrap();
     assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["primary.json"], "nothing is left beside it");
@@ -55,7 +55,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
     let file = file_in(&directory);
     let path = file.path();
     let now = Moment::now();
-    file.save(&learnt(now, "primary")).unwrap();
+    file.save(&learnt(now, "primary"), None).unwrap();
     let good = fs::read_to_string(&path).unwrap();
     let other = directory.path().join("other");
     fs::write(&other, &good).unwrap();
@@ -96,7 +96,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
     }
     fs::write(&path, &good).unwrap();
     assert_eq!(verdict_in_silence(file.load(Moment::now()).unwrap().unwrap()), Verdict::Serve("primary".into()));
-    file.save(&learnt(Moment::now(), "primary")).unwrap();
+    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
     file.load(Moment::now()).unwrap().unwrap();
 }
 
@@ -105,7 +105,7 @@ fn only_a_file_that_the_services_user_alone_can_write_counts() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
     let path = file.path();
-    file.save(&learnt(Moment::now(), "primary")).unwrap();
+    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
     let why = |what: &str| file.load(Moment::now()).expect_err(what);
     fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
     assert!(why("the group may write it").contains("others than the service's user"));
@@ -120,14 +120,68 @@ fn only_a_file_that_the_services_user_alone_can_write_counts() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(why("a directory").contains("not a file"));
-    assert!(file.save(&learnt(Moment::now(), "primary")).unwrap_err().contains("is lost at the end"));
-    fs::remove_dir(&path).unwrap();
+    fs::write(path.join("in the way"), "").unwrap();
+    assert!(file.save(&learnt(Moment::now(), "primary"), None).unwrap_err().contains("is lost at the end"));
+    fs::remove_dir_all(&path).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
     assert!(why("a FIFO").contains("not a file"));
-    // Nobody is made to write through a link, either.
-    fs::remove_file(file.beside("new")).unwrap();
-    symlink("elsewhere", file.beside("new")).unwrap();
-    file.save(&learnt(Moment::now(), "primary")).unwrap_err();
+}
+
+/// Nobody but the service's user has anything to put there.
+#[test]
+fn what_is_in_the_way_is_removed_and_not_written_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let elsewhere = directory.path().join("elsewhere");
+    fs::write(&elsewhere, "others").unwrap();
+    let serve = Verdict::Serve("primary".into());
+    assert!(file.is_change(Moment::now(), &serve));
+    let obstacles: [&dyn Fn(&Path); 3] =
+        [&|path| symlink(&elsewhere, path).unwrap(), &|path| fs::create_dir(path).unwrap(), &|path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap()
+        }];
+    for put in obstacles {
+        for kind in ["new", "json", "lock", "told"] {
+            let path = file.beside(kind);
+            let _ = fs::remove_file(&path);
+            put(&path);
+            let memory = learnt(Moment::now(), "primary");
+            file.save(&memory, None).unwrap();
+            assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
+            drop(file.try_lock().unwrap().unwrap());
+            assert_eq!(file.is_change(Moment::now(), &serve), kind == "told");
+            assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "others");
+        }
+    }
+}
+
+/// What is older than what is known would let a verdict stand that was taken back.
+#[test]
+fn what_can_not_be_replaced_does_not_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
+    fs::create_dir(file.beside("new")).unwrap();
+    fs::write(file.beside("new").join("in the way"), "").unwrap();
+    file.save(&learnt(Moment::now(), "primary"), None).unwrap_err();
+    assert_eq!(file.load(Moment::now()), Ok(None));
+}
+
+#[test]
+fn one_who_has_lost_the_lock_replaces_nothing_newer() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let start = Moment::now();
+    let older = learnt(start, "older");
+    let newer = learnt(start + Duration::from_nanos(1), "newer");
+    let lock = file.try_lock().unwrap().unwrap();
+    fs::remove_file(file.beside("lock")).unwrap();
+    let other = file.try_lock().unwrap().expect("another lock");
+    file.save(&newer, Some(&other)).unwrap();
+    file.save(&older, Some(&lock)).unwrap();
+    assert_eq!(file.load(Moment::now()), Ok(Some(newer)));
+    file.save(&older, Some(&other)).unwrap();
+    assert_eq!(file.load(Moment::now()), Ok(Some(older)), "who has it knows");
 }
 
 #[test]
@@ -135,7 +189,7 @@ fn an_endless_reason_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
     for c in ["é", "\0", "\u{10ffff}"] {
-        file.save(&learnt(Moment::now(), &c.repeat(1 << 20))).unwrap();
+        file.save(&learnt(Moment::now(), &c.repeat(1 << 20)), None).unwrap();
         file.load(Moment::now()).unwrap().unwrap();
         assert!(fs::metadata(file.path()).unwrap().len() < SIZE_LIMIT / 2);
     }
@@ -146,7 +200,7 @@ fn an_endpoint_that_is_too_long_for_a_file_has_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let directory = file_in(&directory).directory;
     let endpoint = |length: usize| format!("/replica?tag_a={}", "a".repeat(length - 15)).parse().unwrap();
-    directory.file(&endpoint(NAME_LIMIT)).unwrap().save(&learnt(Moment::now(), "replica")).unwrap();
+    directory.file(&endpoint(NAME_LIMIT)).unwrap().save(&learnt(Moment::now(), "replica"), None).unwrap();
     directory.file(&endpoint(NAME_LIMIT + 1)).unwrap_err();
 }
 
@@ -166,8 +220,7 @@ fn one_at_a_time_has_the_lock() {
     assert!(found.unwrap().is_none(), "another one has found it");
     drop(lock);
     file.lock(soon(), || false).unwrap().unwrap();
-    fs::remove_file(file.beside("lock")).unwrap();
-    fs::create_dir(file.beside("lock")).unwrap();
+    fs::remove_dir_all(directory.path()).unwrap();
     file.try_lock().unwrap_err();
 }
 

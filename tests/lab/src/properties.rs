@@ -155,7 +155,7 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     memory.learn(now, now, judge(200, ""));
     memory.learn(now, now, judge(503, r#", "cluster_unlocked": true"#));
     memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
-    file.save(&memory).expect("a directory that takes it");
+    file.save(&memory, None).expect("a directory that takes it");
     let bytes = std::fs::read(file.path()).expect("what was written");
     (file, bytes)
 }
@@ -170,7 +170,7 @@ pub fn memory(file: &MemoryFile, bytes: &[u8]) {
             let judgement = memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
             let stands = matches!(memory.verdict(now, &judgement), Verdict::Serve(_));
             assert!(!stands || String::from_utf8_lossy(bytes).contains(r#""Serve""#), "{bytes:?}");
-            file.save(&memory).expect("a directory that takes it");
+            file.save(&memory, None).expect("a directory that takes it");
             assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
         }
         Err(why) => assert!(!why.contains('\n') && why.ends_with("; it is not used"), "{why:?}"),
