@@ -151,7 +151,7 @@ impl Invariants {
             .is_some_and(|since| reply.arrived >= since + MAX_AGE + DEADLINE && node.answered_began >= since);
         // Patroni has not been able to look at the store, and says so.
         let is_blind =
-            says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
+            says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 1;
         // A lock that was missed before a silence is not believed in for long.
         let is_missed = !node.answer_granted && now >= node.answered_began + 2000;
         // Patroni was started anew, and the agent, which was away as well, did not hear its
