@@ -214,7 +214,11 @@ impl Lab {
             .iter()
             .map(|(name, seen)| {
                 let ready: BTreeMap<_, _> = RULES.iter().zip(&seen.ready).map(|(r, t)| (*r, track(t))).collect();
-                (name, json!({"fit": track(&seen.fit), "ready": ready}))
+                let words = MODES.map(|mode| {
+                    let words = seen.changes_of_word(mode).into_iter().map(|(at, word)| (ms(at), word));
+                    (mode.name(), words.collect::<Vec<_>>())
+                });
+                (name, json!({"fit": track(&seen.fit), "ready": ready, "words": BTreeMap::from(words)}))
             })
             .collect();
         let mut result = json!({

@@ -68,6 +68,13 @@ impl Seen {
         let words = self.words[mode as usize].lock().unwrap_or_else(PoisonError::into_inner);
         timeline::first_word(&self.settled.changes(), &words, since)
     }
+
+    /// What patroni-check said where it was something else than before.
+    pub fn changes_of_word(&self, mode: Mode) -> Vec<(Duration, String)> {
+        let mut words = self.words[mode as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
+        words.dedup_by(|(_, later), (_, earlier)| later == earlier);
+        words
+    }
 }
 
 pub struct Recorder {
