@@ -116,7 +116,7 @@ impl Memory {
     }
 
     /// The same for one who has these limits.
-    pub(crate) fn within(self, limits: Limits) -> Self {
+    pub fn within(self, limits: Limits) -> Self {
         Memory { limits, ..self }
     }
 

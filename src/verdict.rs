@@ -198,14 +198,15 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
 
 /// A primary that finds the lock free takes it, or is demoted, in the same round of its loop
 /// (`ha.py`, `process_unhealthy_cluster`), so one that says for longer that it is free has not been
-/// able to look. In seconds.
+/// able to look. Another one may have it two seconds later (`fetch_node_status`). In seconds; both
+/// times are whole ones, so a look is believed for less than this.
 const FRESH_LOOK: u64 = 2;
 
 /// Whether Patroni has just looked at the store, by the clock of its host. Where it does not say
 /// when it did, it may have.
 fn looked_just_now(date: Option<u64>, node: &Node) -> bool {
     let seen = node.dcs_last_seen.filter(|seen| *seen > 0);
-    date.zip(seen).is_none_or(|(now, seen)| now <= seen.saturating_add(FRESH_LOOK))
+    date.zip(seen).is_none_or(|(now, seen)| now < seen.saturating_add(FRESH_LOOK))
 }
 
 /// The version of a Patroni that is too old for this endpoint. Older ones answer 503 to what they

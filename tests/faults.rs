@@ -1,6 +1,6 @@
 //! The short faults run: a switchover, a crash of Postgres, a lost lock, a paused cluster with two
 //! primaries, and a promotion after a boot, on the real cluster. The order of things, no two READY,
-//! no session cut; the times are `make faults`'s.
+//! no session cut, in both modes; the times are `make faults`'s.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,6 +10,9 @@ use serde_json::Value;
 use lab::agent::binary_path;
 use lab::process_guard::{self, Network};
 use lab::requires;
+
+/// patroni-check's, each asked beside the other.
+const MODES: [&str; 2] = ["service", "each check"];
 
 /// A track of the report as (milliseconds, on).
 fn track(value: &Value) -> Vec<(u64, bool)> {
@@ -40,44 +43,60 @@ fn the_short_faults() {
         panic!("{report}")
     };
     for fault in [switchover, crash, key_deleted, promotion] {
-        assert_eq!(fault["two READY ms"]["patroni-check"], 0, "{fault}");
+        for mode in MODES {
+            assert_eq!(fault["two READY ms"][mode], 0, "{mode}: {fault}");
+        }
     }
 
     let (old, new) = (switchover["primary before"].as_str().unwrap(), switchover["primary after"].as_str().unwrap());
     assert_ne!(old, new);
-    for (name, node) in switchover["nodes"].as_object().unwrap() {
-        let (fit, ready) = (track(&node["fit"]), track(&node["ready"]["patroni-check"]));
-        let on_off = |track: &[(u64, bool)]| track.iter().map(|(_, on)| *on).collect::<Vec<_>>();
-        let wanted: &[bool] = match name {
-            name if name == old => &[true, false],
-            name if name == new => &[true],
-            _ => &[],
-        };
-        assert_eq!((on_off(&fit), on_off(&ready)), (wanted.to_vec(), wanted.to_vec()), "{name}: {node}");
+    for mode in MODES {
+        for (name, node) in switchover["nodes"].as_object().unwrap() {
+            let (fit, ready) = (track(&node["fit"]), track(&node["ready"][mode]));
+            let on_off = |track: &[(u64, bool)]| track.iter().map(|(_, on)| *on).collect::<Vec<_>>();
+            let wanted: &[bool] = match name {
+                name if name == old => &[true, false],
+                name if name == new => &[true],
+                _ => &[],
+            };
+            assert_eq!((on_off(&fit), on_off(&ready)), (wanted.to_vec(), wanted.to_vec()), "{mode}, {name}: {node}");
+        }
+        let said = |name: &str| track(&switchover["nodes"][name]["ready"][mode]);
+        assert!(
+            said(old)[1].0 < said(new)[0].0,
+            "{mode}: the new one was READY before the old one was not: {switchover}"
+        );
     }
-    let said = |name: &str| track(&switchover["nodes"][name]["ready"]["patroni-check"]);
-    assert!(said(old)[1].0 < said(new)[0].0, "the new one was READY before the old one was not: {switchover}");
 
     // Patroni starts Postgres again in place; the word follows.
     let (old, new) = (crash["primary before"].as_str().unwrap(), crash["primary after"].as_str().unwrap());
     assert_eq!(old, new);
     for (name, node) in crash["nodes"].as_object().unwrap() {
-        let said = track(&node["ready"]["patroni-check"]);
-        match name {
-            name if name == old => {
-                assert!(said.iter().any(|(_, on)| !on), "a crashed Postgres was READY: {crash}");
-                assert!(said.last().unwrap().1, "never READY again: {crash}");
+        for mode in MODES {
+            let said = track(&node["ready"][mode]);
+            match name {
+                name if name == old => {
+                    assert!(said.iter().any(|(_, on)| !on), "{mode}: a crashed Postgres was READY: {crash}");
+                    assert!(said.last().unwrap().1, "{mode}: never READY again: {crash}");
+                }
+                name => assert_eq!(said, [], "{mode}, {name}: {crash}"),
             }
-            name => assert_eq!(said, [], "{name}: {crash}"),
         }
     }
 
+    let none_is_cut = |fault: &Value| {
+        for backend in ["recommended", "each_check"] {
+            assert_eq!(fault["sessions cut"][backend], 0, "{backend}: {fault}");
+        }
+    };
     assert_eq!(key_deleted["primary before"], key_deleted["primary after"]);
-    assert_eq!(key_deleted["sessions cut"]["recommended"], 0, "{key_deleted}");
+    none_is_cut(key_deleted);
     // Chance decides which of the two has the key in the end.
     if split["primary before"] == split["primary after"] {
-        assert_eq!(split["sessions cut"]["recommended"], 0, "{split}");
+        none_is_cut(split);
     }
-    let first = promotion["first word after promotion"].as_str().unwrap();
-    assert!(first.starts_with("READY UP"), "{first}");
+    for mode in MODES {
+        let first = promotion["first word after promotion"][mode].as_str().unwrap();
+        assert!(first.starts_with("READY UP"), "{mode}: {first}");
+    }
 }

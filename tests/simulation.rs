@@ -8,6 +8,7 @@ use lab::http::Answer;
 use lab::model::agent::Rule;
 use lab::model::faults::Fault::{self, *};
 use lab::model::rest_api::Says;
+use lab::model::search::Scenario;
 use lab::model::world::World;
 use lab::model::{LEADER, Ms, QUICK, Settings};
 use lab::recorded;
@@ -101,5 +102,21 @@ fn the_model_says_what_a_real_patroni_said() {
         assert!(missing.is_empty(), "{moment}: the model never says {missing:?}");
         let invented: Vec<_> = model.difference(&real).filter(|answer| !too_short.contains(answer)).collect();
         assert!(invented.is_empty(), "{moment}: the model alone says {invented:?}");
+    }
+}
+
+/// The key is deleted, and within the moment in which the primary would take it again its host is
+/// cut off. Another node has the lock two seconds later.
+#[test]
+fn a_lock_that_was_lost_before_a_cut_is_not_believed_in_until_another_node_is_up() {
+    let another = LEADER + 1;
+    for second in (23_500..24_500).step_by(100) {
+        let faults = vec![
+            (4310, MembersCut(LEADER, another, 30_000)),
+            (second, KeyDeleted),
+            (second + 10, StoreCut(LEADER, 30_000)),
+        ];
+        let scenario = Scenario { settings: QUICK, phase: 0, faults };
+        scenario.run(Rule::Real).unwrap_or_else(|broken| panic!("{scenario}: {broken}"));
     }
 }

@@ -63,12 +63,23 @@ impl Testbed {
     /// A patroni-check beside a member, as systemd would start it: with these ports under these
     /// names.
     pub fn agent(&self, member: &Member, ports: &[(u16, &str)], options: &[&str]) -> io::Result<Process> {
+        let (ports, names): (Vec<u16>, Vec<&str>) = ports.iter().copied().unzip();
+        self.activated(member, &ports, &[&format!("--fdname={}", names.join(":"))], options)
+    }
+
+    /// The same with systemd-socket-activate's own options, such as `--accept`.
+    pub fn activated(
+        &self,
+        member: &Member,
+        ports: &[u16],
+        activate: &[&str],
+        options: &[&str],
+    ) -> io::Result<Process> {
         let mut command = self.user.command_on(&member.host, Path::new("systemd-socket-activate"), "KILL");
-        for (port, _) in ports {
+        for port in ports {
             command.arg("-l").arg(format!("{}:{port}", member.ip));
         }
-        let names: Vec<_> = ports.iter().map(|(_, name)| *name).collect();
-        command.arg(format!("--fdname={}", names.join(":"))).arg(&self.program);
+        command.args(activate).arg(&self.program);
         command.arg("--patroni").arg(self.cluster.url(member, "")).args(options);
         Process::start(&mut command, &self.directory.join(format!("agent-{}.log", member.name)))
     }

@@ -4,8 +4,9 @@
 use std::error::Error;
 use std::process::Output;
 
-use super::recorder::Backends;
-use super::{AgentPorts, READ_BACKENDS, WRITE_BACKENDS};
+use super::agents::{AgentPorts, Mode};
+use super::recorder::{Backends, Traffic};
+use super::{READ_BACKENDS, WRITE_BACKENDS};
 use crate::haproxy::{DEFAULTS, listen, readme};
 use crate::testbed::Testbed;
 
@@ -31,15 +32,20 @@ pub fn sections(
     let Testbed { user, cluster, program, .. } = testbed;
     let [article, recommended] = &readme()[..] else { panic!("the README has two configurations") };
     let official_writes = official("/master");
-    let blocks = [&official_writes, article, recommended].into_iter().zip(WRITE_BACKENDS);
-    let mut sections: Vec<_> =
-        blocks.map(|(block, name)| listen(cluster, agents.writes, block, name, writes[name])).collect();
+    let [service, each_check] = [Mode::Service, Mode::EachCheck].map(|mode| agents.of(mode, Traffic::Writes));
+    let reads_port = agents.of(Mode::Service, Traffic::Reads);
+    let blocks = [(&official_writes, service), (article, service), (recommended, service), (recommended, each_check)];
+    let mut sections: Vec<_> = WRITE_BACKENDS
+        .into_iter()
+        .zip(blocks)
+        .map(|(name, (block, agent))| listen(cluster, agent, block, name, writes[name]))
+        .collect();
     let [usual, recommended] = READ_BACKENDS;
-    sections.push(listen(cluster, agents.reads, &official("/replica"), usual, reads[usual]));
+    sections.push(listen(cluster, reads_port, &official("/replica"), usual, reads[usual]));
     let primary = cluster.members.first().ok_or("no member")?;
     let mut command = user.command_on(&primary.host, program, "KILL");
     command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
-    command.args(["--replica-port", &agents.reads.to_string(), "--patroni", &cluster.url(primary, "")]);
+    command.args(["--replica-port", &reads_port.to_string(), "--patroni", &cluster.url(primary, "")]);
     command.args(["--read-only", &format!("127.0.0.1:{}", reads[recommended])]);
     let Output { status, stdout, stderr } = command.output()?;
     if !status.success() {

@@ -223,13 +223,10 @@ pub const FAULTS: [Fault; 19] = [
         // (etcd3.py, _update_leader): the key moves.
         goals: Goals { two_ready_ms: Some(100), ready_though_not_fit_ms: None, ..FAILOVER },
         happens: |lab, primary| {
-            let frozen = lab.processes_on(primary)?;
-            for pid in &frozen {
-                kill_process(*pid, Signal::STOP)?;
-            }
+            let frozen = lab.freeze_host(primary)?;
             thread::sleep(Duration::from_secs(35));
             for pid in frozen {
-                // A backend whose client went away may be gone.
+                // A backend whose client went away may be gone, or one that answered a check.
                 let _ = kill_process(pid, Signal::CONT);
             }
             Ok(())
@@ -242,7 +239,7 @@ pub const FAULTS: [Fault; 19] = [
         |lab, primary| {
             let replica = lab.next(primary);
             lab.testbed.cluster.members[replica].end_patroni(Signal::TERM);
-            lab.start_agent(replica)?;
+            lab.boot_agents(replica)?;
             thread::sleep(Duration::from_secs(5));
             lab.testbed.cluster.start_patroni(replica)?;
             lab.testbed.cluster.heal();

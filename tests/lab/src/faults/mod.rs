@@ -3,6 +3,7 @@
 //! DIRECTORY PATRONI [FAULT…]`; the table goes to the directory as Markdown and JSON, with a plot
 //! of the switchover. PATRONI is a program, or a directory of tests/install-patroni's.
 
+mod agents;
 mod backends;
 mod list;
 mod plot;
@@ -21,20 +22,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::clients::{Worker, client};
 use crate::haproxy::Haproxy;
 use crate::sampling::Track;
 use crate::testbed::Testbed;
-use crate::{PATIENCE, Process, await_that, free_port};
+use crate::{PATIENCE, await_that, free_port};
+use agents::{AgentPorts, Agents, MODES};
 use list::{FAULTS, Fault};
-use recorder::{Backends, Recorder, Traffic};
+use recorder::{Backends, Recorder};
 use timeline::{RULES, Sums, longest_unfit};
 
 /// In HAProxy, in the order of the table.
-const WRITE_BACKENDS: [&str; 3] = ["official", "article", "recommended"];
+const WRITE_BACKENDS: [&str; 4] = ["official", "article", "recommended", "each_check"];
 const READ_BACKENDS: [&str; 2] = ["official_reads", "recommended_reads"];
 
 /// Sessions through each backend that do nothing, to be counted afterwards.
@@ -48,16 +50,8 @@ struct Lab {
     agent_ports: AgentPorts,
     writes: Backends,
     reads: Backends,
-    /// One beside each member.
-    agents: Vec<Process>,
-}
-
-/// Where the agents answer for each kind of traffic.
-#[derive(Clone, Copy)]
-struct AgentPorts {
-    writes: u16,
-    fresh_reads: u16,
-    reads: u16,
+    /// Those beside each member.
+    agents: Vec<Agents>,
 }
 
 /// The work of a process guard.
@@ -69,7 +63,9 @@ pub fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outco
     if let Some(unknown) = chosen.iter().find(|name| !names.iter().any(|known| *known == **name)) {
         return Err(format!("no such fault: {}; there are: {}", unknown.to_string_lossy(), names.join(" ")).into());
     }
-    eprintln!("Starting etcd, three Patroni members with PostgreSQL, three patroni-checks, HAProxy …");
+    eprintln!(
+        "Starting etcd, three Patroni members with PostgreSQL, patroni-check in both modes beside each, HAProxy …"
+    );
     let mut lab = Lab::start(directory, Path::new(binary), Path::new(patroni))?;
     let mut results = Vec::new();
     for fault in FAULTS.iter().filter(|fault| chosen.is_empty() || chosen.iter().any(|name| *name == *fault.name)) {
@@ -98,8 +94,7 @@ pub fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outco
 impl Lab {
     fn start(directory: &Path, binary: &Path, patroni: &Path) -> Result<Self, Box<dyn Error>> {
         let testbed = Testbed::start_apart(directory, binary, patroni)?;
-        let port = |wanted| testbed.port(wanted);
-        let agent_ports = AgentPorts { writes: port(5555), fresh_reads: port(5556), reads: port(5557) };
+        let agent_ports = AgentPorts::choose(&testbed);
         let local = [IpAddr::from(Ipv4Addr::LOCALHOST)];
         let port = |(name, port): (&&str, u16)| ((*name).to_owned(), free_port(&local, port));
         let writes: Backends = WRITE_BACKENDS.iter().zip(5000..).map(port).collect();
@@ -108,34 +103,22 @@ impl Lab {
         let haproxy = testbed.haproxy(&sections)?;
         let mut lab = Lab { testbed, haproxy, agent_ports, writes, reads, agents: Vec::new() };
         for member in 0..lab.testbed.cluster.members.len() {
-            let agent = lab.agent(member)?;
-            lab.agents.push(agent);
+            let agents = lab.agents(member)?;
+            lab.agents.push(agents);
         }
         Ok(lab)
     }
 
-    /// A patroni-check beside a member.
-    fn agent(&self, member: usize) -> Result<Process, Box<dyn Error>> {
-        let ports = [Traffic::Writes, Traffic::FreshReads, Traffic::Reads];
-        let ports = ports.map(|traffic| (self.agent_port(traffic), traffic.endpoint()));
-        Ok(self.testbed.agent(&self.testbed.cluster.members[member], &ports, &[])?)
+    fn agents(&self, member: usize) -> Result<Agents, Box<dyn Error>> {
+        Agents::start(&self.testbed, &self.testbed.cluster.members[member], &self.agent_ports)
     }
 
-    /// Kills the patroni-check beside a member and starts it anew: it remembers nothing, as after a
-    /// boot.
-    fn start_agent(&mut self, member: usize) -> Outcome {
-        self.agents[member].signal(Signal::KILL);
-        self.agents[member].wait();
-        self.agents[member] = self.agent(member)?;
+    /// Kills the patroni-checks beside a member and starts them anew: they remember nothing, as
+    /// after a boot.
+    fn boot_agents(&mut self, member: usize) -> Outcome {
+        self.agents[member].kill();
+        self.agents[member] = self.agents(member)?;
         Ok(())
-    }
-
-    fn agent_port(&self, traffic: Traffic) -> u16 {
-        match traffic {
-            Traffic::Writes => self.agent_ports.writes,
-            Traffic::Reads => self.agent_ports.reads,
-            Traffic::FreshReads => self.agent_ports.fresh_reads,
-        }
     }
 
     /// The member after this one.
@@ -143,10 +126,23 @@ impl Lab {
         (member + 1) % self.testbed.cluster.members.len()
     }
 
-    /// All processes of a host: Patroni's, Postgres's, and the agent.
-    fn processes_on(&self, member: usize) -> Result<Vec<Pid>, Box<dyn Error>> {
-        let agent = i32::try_from(self.agents[member].id()).ok().and_then(Pid::from_raw);
-        Ok(agent.into_iter().chain(self.testbed.cluster.members[member].processes()?).collect())
+    /// Stops all processes of a host in mid-word, Patroni's, Postgres's and the agents', and says
+    /// which they are.
+    fn freeze_host(&self, member: usize) -> Result<Vec<Pid>, Box<dyn Error>> {
+        let mut frozen: Vec<Pid> = Vec::new();
+        loop {
+            // One that was begun meanwhile is stopped as well.
+            let processes = [self.agents[member].ids(), self.testbed.cluster.members[member].processes()?].concat();
+            let new: Vec<Pid> = processes.into_iter().filter(|id| !frozen.contains(id)).collect();
+            if new.is_empty() {
+                return Ok(frozen);
+            }
+            for id in new {
+                // One that answers a check may be gone.
+                let _ = kill_process(id, Signal::STOP);
+                frozen.push(id);
+            }
+        }
     }
 
     /// Why a fault can't be had here.
@@ -170,8 +166,8 @@ impl Lab {
             let opened: Result<Vec<_>, _> = (0..SESSIONS).map(|_| client(*port)).collect();
             sessions.insert(name.clone(), opened?);
         }
-        let port = self.agent_port(fault.traffic);
-        let mut recorder = Recorder::new(&self.testbed.cluster, fault.traffic, port, &self.writes, &self.reads);
+        let mut recorder =
+            Recorder::new(&self.testbed.cluster, fault.traffic, &self.agent_ports, &self.writes, &self.reads);
         thread::sleep(Duration::from_secs(3));
         let began = recorder.elapsed();
         (fault.happens)(self, primary)?;
@@ -208,7 +204,8 @@ impl Lab {
         let leader = self.testbed.cluster.leader().map(|leader| self.testbed.cluster.members[leader].name.clone());
         // By Patroni: one that was promoted by hand says 200 long before it has the key.
         let promoted = leader.as_ref().filter(|leader| **leader != old && !fault.by_hand);
-        let first_word = promoted.and_then(|promoted| recorder.nodes[promoted].first_word(began));
+        let first_word =
+            promoted.map(|promoted| MODES.map(|mode| (mode.name(), recorder.nodes[promoted].first_word(mode, began))));
         let track = |track: &Track| -> Vec<(u64, u32)> {
             track.changes().into_iter().map(|(at, value)| (ms(at), value)).collect()
         };
@@ -217,7 +214,11 @@ impl Lab {
             .iter()
             .map(|(name, seen)| {
                 let ready: BTreeMap<_, _> = RULES.iter().zip(&seen.ready).map(|(r, t)| (*r, track(t))).collect();
-                (name, json!({"fit": track(&seen.fit), "ready": ready}))
+                let words = MODES.map(|mode| {
+                    let words = seen.changes_of_word(mode).into_iter().map(|(at, word)| (ms(at), word));
+                    (mode.name(), words.collect::<Vec<_>>())
+                });
+                (name, json!({"fit": track(&seen.fit), "ready": ready, "words": BTreeMap::from(words)}))
             })
             .collect();
         let mut result = json!({
@@ -236,7 +237,7 @@ impl Lab {
             "write outage ms": writes.collect::<BTreeMap<_, _>>(),
             "read outage ms": reads.collect::<BTreeMap<_, _>>(),
             "reads failed": reads_failed.collect::<BTreeMap<_, _>>(),
-            "first word after promotion": first_word,
+            "first word after promotion": first_word.map(BTreeMap::from),
             "sessions cut": cut,
             "sessions": SESSIONS,
             "nodes": nodes,

@@ -38,6 +38,7 @@ pub fn timelines(fault: &Value) -> String {
         ("READY by the role alone", Some(RULES[0])),
         ("READY by the status alone", Some(RULES[1])),
         ("READY by patroni-check", Some(RULES[2])),
+        ("the same, a process each", Some(RULES[3])),
     ]);
     for (title, rule) in groups {
         text(&mut lanes, 16.0, y + 5.0, "start", r#"font-weight="600""#, title);

@@ -11,22 +11,27 @@ use std::time::Duration;
 
 use crate::clients::{Work, Worker};
 use crate::cluster::Cluster;
-use crate::faults::timeline::{self, Node};
+use crate::faults::agents::{AgentPorts, MODES, Mode};
+use crate::faults::timeline::{self, Node, RULES};
 use crate::faults::watches::{watch_agent, watch_lag, watch_patroni, watch_reads, watch_writes};
 use crate::sampling::{Sampling, Track};
 
 /// Between two looks at the same thing.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The same where each look is a process of its own: it must not be the looking that keeps the
+/// machine busy.
+const PROCESS_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a node is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     /// `/primary`; the truth is a write.
     Writes,
-    /// `/replica`; the truth is a read in recovery.
-    Reads,
     /// `/replica?lag=1MB`; the truth is its distance from the primary.
     FreshReads,
+    /// `/replica`; the truth is a read in recovery.
+    Reads,
 }
 
 impl Traffic {
@@ -46,19 +51,29 @@ pub struct Seen {
     /// on.
     pub fit: Track,
     /// READY by the rules: the role alone, the status alone, and what patroni-check said over its
-    /// socket.
-    pub ready: [Track; 3],
+    /// sockets, in each mode.
+    pub ready: [Track; RULES.len()],
     /// Patroni's answer by the whole rule: 200, running, and the role.
     pub settled: Track,
-    /// What patroni-check said, with the moment at which it was asked.
-    pub words: Arc<Mutex<Vec<(Duration, String)>>>,
+    /// What patroni-check said, with the moment at which it was asked; by mode.
+    pub words: [Words; MODES.len()],
 }
+
+/// What was said, and when it was asked for.
+pub type Words = Arc<Mutex<Vec<(Duration, String)>>>;
 
 impl Seen {
     /// What patroni-check first said after Patroni had said yes for the first time since a moment.
-    pub fn first_word(&self, since: Duration) -> Option<String> {
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn first_word(&self, mode: Mode, since: Duration) -> Option<String> {
+        let words = self.words[mode as usize].lock().unwrap_or_else(PoisonError::into_inner);
         timeline::first_word(&self.settled.changes(), &words, since)
+    }
+
+    /// What patroni-check said where it was something else than before.
+    pub fn changes_of_word(&self, mode: Mode) -> Vec<(Duration, String)> {
+        let mut words = self.words[mode as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
+        words.dedup_by(|(_, later), (_, earlier)| later == earlier);
+        words
     }
 }
 
@@ -80,8 +95,8 @@ pub type Backends = BTreeMap<String, u16>;
 const READERS: usize = 4;
 
 impl Recorder {
-    /// Begins to look at a cluster whose agents answer on a port, and to work through HAProxy.
-    pub fn new(cluster: &Cluster, traffic: Traffic, agent_port: u16, writes: &Backends, reads: &Backends) -> Self {
+    /// Begins to look at a cluster whose agents answer on these ports, and to work through HAProxy.
+    pub fn new(cluster: &Cluster, traffic: Traffic, ports: &AgentPorts, writes: &Backends, reads: &Backends) -> Self {
         let sampling = Sampling::new(PAUSE);
         let mut recorder = Recorder {
             sampling: sampling.clone(),
@@ -104,17 +119,21 @@ impl Recorder {
                     Traffic::FreshReads => watch_lag(&sampling, &home, &others, port, &fit),
                 }
             }));
-            let (of_patroni, of_agent) = (seen.clone(), seen.clone());
+            let of_patroni = seen.clone();
             let patroni = SocketAddr::new(member.ip, cluster.patroni_port);
-            let agent = SocketAddr::new(member.ip, agent_port);
+            let watch = |mode: Mode| {
+                let pause = if mode == Mode::Service { PAUSE } else { PROCESS_PAUSE };
+                let agent = SocketAddr::new(member.ip, ports.of(mode, traffic));
+                let (sampling, seen) = (sampling.clone(), seen.clone());
+                thread::spawn(move || watch_agent(&sampling, pause, agent, mode, &seen))
+            };
             // On the host itself: what a node says that is cut off from us counts as well.
             let threads = member.host.inside(|| {
-                let (for_patroni, for_agent) = (sampling.clone(), sampling.clone());
-                [
-                    thread::spawn(move || watch_patroni(&for_patroni, patroni, traffic, &of_patroni)),
-                    thread::spawn(move || watch_agent(&for_agent, agent, &of_agent)),
-                ]
+                let for_patroni = sampling.clone();
+                let of_patroni = thread::spawn(move || watch_patroni(&for_patroni, patroni, traffic, &of_patroni));
+                [vec![of_patroni], MODES.map(watch).into()]
             });
+            let threads = threads.into_iter().flatten();
             recorder.threads.extend(threads);
             recorder.nodes.insert(member.name.clone(), seen);
         }

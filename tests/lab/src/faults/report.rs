@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::agents::{MODES, Mode};
 use super::list::Goals;
 use super::recorder::Traffic;
 use super::timeline::RULES;
@@ -14,29 +15,62 @@ impl Goals {
         let goes_on = (self.primary_goes_on && stayed).then_some(0);
         let writes = result["endpoint"] == Traffic::Writes.endpoint();
         let most = [
-            ("two READY ms", "patroni-check", self.two_ready_ms),
-            ("READY though not fit ms", "patroni-check", self.ready_though_not_fit_ms),
-            ("leader fit and not READY ms", "patroni-check", goes_on.filter(|_| writes)),
-            ("sessions cut", "recommended", goes_on),
+            ("two READY ms", self.two_ready_ms),
+            ("READY though not fit ms", self.ready_though_not_fit_ms),
+            ("leader fit and not READY ms", goes_on.filter(|_| writes)),
+            ("sessions cut", goes_on),
         ];
         let mut goals = serde_json::Map::new();
         let mut missed = Vec::new();
-        for (what, of, most) in most {
+        for (what, most) in most {
             goals.insert(what.to_owned(), json!(most));
-            let was = result[what][of].as_u64().unwrap_or_default();
-            if most.is_some_and(|most| was > most) {
-                missed.push(format!("{what}: {was}"));
+            for mode in MODES {
+                let was = figure(result, what, mode).unwrap_or_default();
+                if most.is_some_and(|most| was > most) {
+                    missed.push(format!("{what}, {}: {was}", mode.name()));
+                }
             }
         }
         if self.primary_goes_on && !stayed && !by_hand {
             missed.push("the primary is another one".to_owned());
         }
-        if let Some(word) = result["first word after promotion"].as_str().filter(|word| !word.starts_with("READY")) {
-            missed.push(format!("first word after promotion: {word}"));
+        for mode in MODES {
+            let word = result["first word after promotion"][mode.name()].as_str();
+            if let Some(word) = word.filter(|word| !word.starts_with("READY")) {
+                missed.push(format!("first word after promotion, {}: {word}", mode.name()));
+            }
         }
         result["goals"] = goals.into();
         result["goals missed"] = json!(missed);
+        result["modes differ"] = json!(differences(result));
     }
+}
+
+/// What HAProxy and the looks at the two modes may differ in, as they do not come at the same
+/// moments: `agent-inter`, max-age, and a look of each.
+const CHANCE_MS: u64 = 300;
+
+/// What a result has of a mode: of its rule, or of its backend.
+fn figure(result: &Value, what: &str, mode: Mode) -> Option<u64> {
+    let of_mode = &result[what];
+    of_mode[mode.name()].as_u64().or_else(|| of_mode[mode.backend()].as_u64())
+}
+
+/// In what the one process for each check is not as the service is.
+fn differences(result: &Value) -> Vec<String> {
+    let most = [
+        ("READY though not fit ms", CHANCE_MS),
+        ("leader fit and not READY ms", CHANCE_MS),
+        ("two READY ms", CHANCE_MS),
+        ("write outage ms", CHANCE_MS),
+        ("sessions cut", 0),
+    ];
+    let differs = |(what, most): (&str, u64)| {
+        let [service, each_check] = MODES.map(|mode| figure(result, what, mode));
+        let (service, each_check) = (service?, each_check?);
+        (service.abs_diff(each_check) > most).then(|| format!("{what}: {service} / {each_check}"))
+    };
+    most.into_iter().filter_map(differs).collect()
 }
 
 /// The table for the README, the read clients, and the goals.
@@ -45,13 +79,15 @@ pub fn markdown(report: &Value) -> String {
         let cells = keys.iter().map(|key| value[*key].to_string());
         cells.collect::<Vec<_>>().join(" / ")
     };
-    let mut table = "| fault | nobody could | READY, but could not: role / status / patroni-check | could, but not READY: the same \
-        | two READY | a client's longest outage: official / article / recommended | sessions cut, of 5 |
+    let mut table = "| fault | nobody could | READY, but could not: role / status / service / each check \
+        | could, but not READY: the same | two READY \
+        | a client's longest outage: official / article / recommended / each check | sessions cut, of 5 |
 |---|---|---|---|---|---|---|
 "
     .to_owned();
     let mut reads = String::new();
     let mut goals = String::new();
+    let mut modes = String::new();
     for fault in report["faults"].as_array().into_iter().flatten() {
         let title = fault["title"].as_str().unwrap_or_default();
         let writes = fault["endpoint"] == Traffic::Writes.endpoint();
@@ -79,9 +115,18 @@ pub fn markdown(report: &Value) -> String {
         let verdict =
             if goals_missed.is_empty() { "kept".to_owned() } else { format!("MISSED {}", goals_missed.join("; ")) };
         goals += &format!("- {title}: {verdict}\n");
+        let differ: Vec<_> = fault["modes differ"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !differ.is_empty() {
+            modes += &format!("- {title}: {}\n", differ.join("; "));
+        }
     }
     let on: Vec<_> = report["on"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    format!("{table}\nMilliseconds, by `make faults` on {}.\n{reads}\nGOALS\n\n{goals}", on.join(", "))
+    format!(
+        "{table}\nMilliseconds, by `make faults` on {}.\n{reads}\nGOALS\n\n{goals}\n\
+        WHERE THE MODES DIFFER: service / each check\n\n{}",
+        on.join(", "),
+        if modes.is_empty() { "nowhere\n" } else { &modes }
+    )
 }
 
 #[cfg(test)]
@@ -99,14 +144,14 @@ mod tests {
             "primary before": "a",
             "primary after": "a",
             "longest unfit ms": 0,
-            "READY though not fit ms": {"role": 5, "status": 6, "patroni-check": 0},
-            "leader fit and not READY ms": {"role": 7, "status": 8, "patroni-check": 0},
-            "two READY ms": {"role": 9, "status": 10, "patroni-check": 0},
-            "write outage ms": {"official": 30, "article": 40, "recommended": 20},
+            "READY though not fit ms": {"role": 5, "status": 6, "service": 0, "each check": 1},
+            "leader fit and not READY ms": {"role": 7, "status": 8, "service": 0, "each check": 0},
+            "two READY ms": {"role": 9, "status": 10, "service": 0, "each check": 0},
+            "write outage ms": {"official": 30, "article": 40, "recommended": 20, "each_check": 25},
             "read outage ms": {},
             "reads failed": {},
             "first word after promotion": null,
-            "sessions cut": {"official": 5, "article": 5, "recommended": 0},
+            "sessions cut": {"official": 5, "article": 5, "recommended": 0, "each_check": 0},
         })
     }
 
@@ -133,31 +178,44 @@ mod tests {
     #[test]
     fn which_goals_are_missed() {
         let another = || ("/primary after", json!("b"));
-        let not_ready = || ("/leader fit and not READY ms/patroni-check", json!(1));
+        let not_ready = || ("/leader fit and not READY ms/service", json!(1));
         let cut = || ("/sessions cut/recommended", json!(2));
+        let words = json!({"service": "READY UP", "each check": "MAINT UP # replica"});
+        let first_words = || ("/first word after promotion", words.clone());
         let table = [
             Case { what: "all went well", ..GOOD },
             Case {
                 what: "two READY",
-                change: &[("/two READY ms/patroni-check", json!(1))],
-                missed: &["two READY ms: 1"],
+                change: &[("/two READY ms/service", json!(1))],
+                missed: &["two READY ms, service: 1"],
+                ..GOOD
+            },
+            Case {
+                what: "in the other mode",
+                change: &[("/two READY ms/each check", json!(1)), ("/sessions cut/each_check", json!(2))],
+                missed: &["two READY ms, each check: 1", "sessions cut, each check: 2"],
                 ..GOOD
             },
             Case { what: "by another rule", change: &[("/two READY ms/status", json!(1))], ..GOOD },
-            Case { what: "at the limit", change: &[("/READY though not fit ms/patroni-check", json!(100))], ..GOOD },
+            Case { what: "at the limit", change: &[("/READY though not fit ms/service", json!(100))], ..GOOD },
             Case {
                 what: "beyond it",
-                change: &[("/READY though not fit ms/patroni-check", json!(101))],
-                missed: &["READY though not fit ms: 101"],
+                change: &[("/READY though not fit ms/service", json!(101))],
+                missed: &["READY though not fit ms, service: 101"],
                 ..GOOD
             },
             Case {
                 what: "no limit",
                 goals: &LOOSE,
-                change: &[("/READY though not fit ms/patroni-check", json!(9999))],
+                change: &[("/READY though not fit ms/service", json!(9999))],
                 ..GOOD
             },
-            Case { what: "not READY", change: &[not_ready()], missed: &["leader fit and not READY ms: 1"], ..GOOD },
+            Case {
+                what: "not READY",
+                change: &[not_ready()],
+                missed: &["leader fit and not READY ms, service: 1"],
+                ..GOOD
+            },
             Case {
                 what: "another primary: its sessions are cut, whatever we say",
                 change: &[another(), not_ready(), cut()],
@@ -165,13 +223,13 @@ mod tests {
                 ..GOOD
             },
             Case { what: "by hand that may be", by_hand: true, change: &[another()], ..GOOD },
-            Case { what: "a session is cut", change: &[cut()], missed: &["sessions cut: 2"], ..GOOD },
+            Case { what: "a session is cut", change: &[cut()], missed: &["sessions cut, service: 2"], ..GOOD },
             Case { what: "of reads it is no goal", change: &[("/endpoint", json!("/replica")), not_ready()], ..GOOD },
             Case {
                 what: "the first word",
                 goals: &LOOSE,
-                change: &[("/first word after promotion", json!("MAINT UP # replica")), cut()],
-                missed: &["first word after promotion: MAINT UP # replica"],
+                change: &[first_words(), cut()],
+                missed: &["first word after promotion, each check: MAINT UP # replica"],
                 ..GOOD
             },
         ];
@@ -192,16 +250,17 @@ mod tests {
             ("/reads failed", json!({"official_reads": 1, "recommended_reads": 0})),
         ];
         let reads = judged(&STRICT, false, &reads);
-        let bad = judged(&STRICT, false, &[("/two READY ms/patroni-check", json!(3))]);
+        let bad = [("/two READY ms/service", json!(3)), ("/sessions cut/each_check", json!(2))];
+        let bad = judged(&STRICT, false, &bad);
         let table = markdown(&json!({"on": ["patroni 4", "2 cores"], "faults": [good, by_hand, reads, bad]}));
         let lines: Vec<_> = table.lines().skip(2).collect();
         assert_eq!(
             lines[..4],
             [
-                "| a fault | 0 | 5 / 6 / 0 | 7 / 8 / 0 | 9 / 10 / 0 | 30 / 40 / 20 | 5 / 5 / 0 |",
-                "| a fault | 0 | 5 / 6 / 0 | – | 9 / 10 / 0 | 30 / 40 / 20 | 5 / 5 / 0 |",
-                "| a fault | – | 5 / 6 / 0 | – | – | 30 / 40 / 20 | 5 / 5 / 0 |",
-                "| a fault | 0 | 5 / 6 / 0 | 7 / 8 / 0 | 9 / 10 / 3 | 30 / 40 / 20 | 5 / 5 / 0 |",
+                "| a fault | 0 | 5 / 6 / 0 / 1 | 7 / 8 / 0 / 0 | 9 / 10 / 0 / 0 | 30 / 40 / 20 / 25 | 5 / 5 / 0 / 0 |",
+                "| a fault | 0 | 5 / 6 / 0 / 1 | – | 9 / 10 / 0 / 0 | 30 / 40 / 20 / 25 | 5 / 5 / 0 / 0 |",
+                "| a fault | – | 5 / 6 / 0 / 1 | – | – | 30 / 40 / 20 / 25 | 5 / 5 / 0 / 0 |",
+                "| a fault | 0 | 5 / 6 / 0 / 1 | 7 / 8 / 0 / 0 | 9 / 10 / 3 / 0 | 30 / 40 / 20 / 25 | 5 / 5 / 0 / 2 |",
             ]
         );
         assert!(table.contains("by `make faults` on patroni 4, 2 cores."), "{table}");
@@ -209,7 +268,27 @@ mod tests {
         assert!(table.contains("longest outage 50 / 60 ms"), "{table}");
         assert!(table.contains("queries that failed 1 / 0 (official"), "{table}");
         assert!(
-            table.ends_with("- a fault: kept\n- a fault: kept\n- a fault: kept\n- a fault: MISSED two READY ms: 3\n")
+            table.ends_with(
+                "- a fault: kept\n- a fault: kept\n- a fault: kept\n\
+                - a fault: MISSED two READY ms, service: 3; sessions cut, each check: 2\n\n\
+                WHERE THE MODES DIFFER: service / each check\n\n- a fault: sessions cut: 0 / 2\n"
+            ),
+            "{table}"
         );
+    }
+
+    #[test]
+    fn where_the_modes_differ() {
+        type Change<'a> = &'a [(&'a str, Value)];
+        let table: [(Change, &[&str]); 5] = [
+            (&[], &[]),
+            (&[("/write outage ms/each_check", json!(320))], &[]),
+            (&[("/write outage ms/each_check", json!(321))], &["write outage ms: 20 / 321"]),
+            (&[("/two READY ms/service", json!(301))], &["two READY ms: 301 / 0"]),
+            (&[("/sessions cut/each_check", json!(1))], &["sessions cut: 0 / 1"]),
+        ];
+        for (change, differ) in table {
+            assert_eq!(judged(&LOOSE, false, change)["modes differ"], json!(differ), "{change:?}");
+        }
     }
 }

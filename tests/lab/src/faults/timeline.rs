@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sampling::Change;
 
-/// The names of the rules.
-pub const RULES: [&str; 3] = ["role", "status", "patroni-check"];
+/// The names of the rules; the last two are patroni-check's modes.
+pub const RULES: [&str; 4] = ["role", "status", "service", "each check"];
 
 /// So old may the answer of Patroni's be that patroni-check goes by (`--max-age`).
 const MAX_AGE: Duration = Duration::from_millis(100);

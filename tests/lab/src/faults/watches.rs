@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
+use crate::faults::agents::Mode;
 use crate::faults::recorder::{Seen, Traffic};
 use crate::http::{self, Answer};
 use crate::sampling::{Sampling, Track};
@@ -89,7 +90,7 @@ pub fn watch_lag(sampling: &Sampling, home: &Path, others: &[PathBuf], port: u16
 
 /// Asks Patroni, as HAProxy's usual check does, and reads the body for the role.
 pub fn watch_patroni(sampling: &Sampling, patroni: SocketAddr, traffic: Traffic, seen: &Seen) {
-    let [role, status, _] = &seen.ready;
+    let [role, status, ..] = &seen.ready;
     let wanted: &[&str] = match traffic {
         Traffic::Writes => &["primary", "master"],
         Traffic::Reads | Traffic::FreshReads => &["replica"],
@@ -116,9 +117,9 @@ pub fn watch_patroni(sampling: &Sampling, patroni: SocketAddr, traffic: Traffic,
     }
 }
 
-/// Reads the agent's word, as HAProxy does.
-pub fn watch_agent(sampling: &Sampling, agent: SocketAddr, seen: &Seen) {
-    let word = &seen.ready[2];
+/// Reads an agent's word, as HAProxy does.
+pub fn watch_agent(sampling: &Sampling, pause: Duration, agent: SocketAddr, mode: Mode, seen: &Seen) {
+    let (word, words) = (&seen.ready[mode.rule()], &seen.words[mode as usize]);
     let mut last = sampling.now();
     while sampling.on() {
         let asked = sampling.now();
@@ -131,11 +132,11 @@ pub fn watch_agent(sampling: &Sampling, agent: SocketAddr, seen: &Seen) {
         if read.is_ok() && !reply.is_empty() {
             last = now;
             word.note(now, u32::from(reply.starts_with("READY UP")));
-            seen.words.lock().unwrap_or_else(PoisonError::into_inner).push((asked, reply.trim_end().to_owned()));
+            words.lock().unwrap_or_else(PoisonError::into_inner).push((asked, reply.trim_end().to_owned()));
         } else if now - last > HEALTH_CHECK {
             // Until then no answer changes nothing in HAProxy.
             word.note(now, 0);
         }
-        sampling.rest();
+        thread::sleep(pause);
     }
 }

@@ -9,6 +9,7 @@ use patroni_check::clock::Moment;
 use patroni_check::config::Limits;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
+use patroni_check::memory::Memory;
 use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
 use patroni_check::verdict::{Evidence, Judgement, Verdict, judge};
@@ -46,9 +47,11 @@ pub enum Rule {
     LongGrace,
     /// Only a READY ends the doubt.
     LongDoubt,
+    /// A new process knows nothing.
+    Forgetful,
 }
 
-pub const BROKEN: [Rule; 10] = [
+pub const BROKEN: [Rule; 11] = [
     Rule::Before,
     Rule::Role,
     Rule::NoEndOfUnlocked,
@@ -59,6 +62,7 @@ pub const BROKEN: [Rule; 10] = [
     Rule::NoGrace,
     Rule::LongGrace,
     Rule::LongDoubt,
+    Rule::Forgetful,
 ];
 
 /// Whose check it is.
@@ -109,10 +113,14 @@ impl Agent {
         }
     }
 
-    /// A new process, which knows nothing.
+    /// A new process, which reads what this one has written.
     pub fn restart(&mut self) {
-        let judged = std::mem::take(&mut self.judged);
-        *self = Agent { judged, ..Agent::new(self.rule) };
+        let new = Agent::new(self.rule);
+        let written = serde_json::to_vec(self.cache.memory()).expect("it can be written");
+        let memory: Memory = serde_json::from_slice(&written).expect("it can be read");
+        let memory = memory.within(new.cache.memory().limits());
+        let cache = if self.rule == Rule::Forgetful { new.cache } else { Cache::remembering(memory) };
+        *self = Agent { cache, judged: std::mem::take(&mut self.judged), ..new };
     }
 
     fn instant(&self, now: Ms) -> Moment {

@@ -29,7 +29,7 @@ pub enum Fault {
     /// Each answer of Patroni's comes so much later than it was made up, for ten seconds.
     AnswersSlow(usize, Ms),
     AnswersLost(usize, Ms),
-    AgentRestarted(usize),
+    AgentRestarted(usize, Ms),
     Pause(bool),
     PromotedByHand(usize),
     Switchover(usize),
@@ -55,7 +55,8 @@ pub fn all() -> Vec<Fault> {
         all.extend([PatroniFrozen(node, 3000), PatroniFrozen(node, 19_500), PatroniFrozen(node, 30_000)]);
         all.extend([HostFrozen(node, 3000), HostFrozen(node, 25_000)]);
         all.extend([PatroniKilled(node, 2000), PatroniKilled(node, 8000), PatroniKilled(node, 25_000)]);
-        all.extend([PostgresCrashed(node), AgentRestarted(node)]);
+        all.push(PostgresCrashed(node));
+        all.extend([AgentRestarted(node, 0), AgentRestarted(node, 3000), AgentRestarted(node, 25_000)]);
         all.extend([
             AnswersSlow(node, 400),
             AnswersSlow(node, 3000),
@@ -89,8 +90,9 @@ pub fn few() -> Vec<Fault> {
         PostgresCrashed(LEADER),
         AnswersSlow(LEADER, 3000),
         AnswersLost(LEADER, 3000),
-        AgentRestarted(LEADER),
-        AgentRestarted(other),
+        AgentRestarted(LEADER, 0),
+        AgentRestarted(LEADER, 3000),
+        AgentRestarted(other, 0),
         Pause(true),
         Pause(false),
         PromotedByHand(other),
@@ -147,7 +149,7 @@ impl Fault {
                 (trouble.slow_until, trouble.latency) = (until, latency);
             }
             Fault::AnswersLost(node, duration) => world.troubles[node].lost_until = until(duration),
-            Fault::AgentRestarted(node) => world.restart_agent(node),
+            Fault::AgentRestarted(node, duration) => world.restart_agent(node, until(duration)),
             Fault::Pause(pause) => world.store.pause = pause,
             Fault::PromotedByHand(node) => world.patronis[node].promote_postgres_by_hand(),
             Fault::Switchover(node) => {

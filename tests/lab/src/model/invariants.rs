@@ -58,8 +58,6 @@ pub struct Node {
     grant_began: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
-    /// Its agent has seen who has the lock since it was started.
-    knows: bool,
     /// The newest answer: when it came, and when its request began.
     answered_at: Option<Ms>,
     answered_began: Ms,
@@ -86,11 +84,6 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// A new agent knows nothing.
-    pub fn agent_restarted(&mut self, node: usize) {
-        self.nodes[node] = Node::default();
-    }
-
     /// At each step: who has a right to be READY.
     pub fn look(&mut self, now: Ms, store: &Store, patronis: &[Patroni], calm: [bool; NODES]) {
         for (number, (node, patroni)) in self.nodes.iter_mut().zip(patronis).enumerate() {
@@ -121,8 +114,6 @@ impl Invariants {
         node.heard_silence |= *outcome == Outcome::Nothing;
         let Outcome::Said(says) = outcome else { return };
         (node.answered_at, node.answered_began, node.answer_granted) = (Some(now), began, says.status == 200);
-        let is_untold = says.unlocked && (says.status == 503 || says.pause);
-        node.knows |= !is_untold || !says.is_primary();
         let goes_on = says.pause && (says.unlocked || node.grant_began.is_some_and(|granted| began < granted + GRACE));
         if says.is_primary() && (says.status == 200 || goes_on) {
             (node.grant_began, node.heard_silence) = (Some(began), false);
@@ -160,10 +151,10 @@ impl Invariants {
             .is_some_and(|since| reply.arrived >= since + MAX_AGE + DEADLINE && node.answered_began >= since);
         // Patroni has not been able to look at the store, and says so.
         let is_blind =
-            says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 2;
+            says.unlocked && says.status == 503 && !says.pause && now / 1000 + super::EPOCH > says.last_seen + 1;
         // A lock that was missed before a silence is not believed in for long.
         let is_missed = !node.answer_granted && now >= node.answered_began + 2000;
-        // Patroni was started anew, and the agent, which was stopped as well, did not hear its
+        // Patroni was started anew, and the agent, which was away as well, did not hear its
         // silence.
         let is_unheard = node.grant_began.is_some_and(|began| began < patroni.started_at) && !node.heard_silence;
         if was_ready && !is_ready && has_had_right && is_granted && !is_blind && !is_unheard && !is_missed {
@@ -198,7 +189,7 @@ impl Invariants {
         now: Ms,
         servers: &[Vec<Server>],
         (store, patronis): (&Store, &[Patroni]),
-        is_frozen: [bool; NODES],
+        is_stopped: [bool; NODES],
         latency: Ms,
     ) -> Result<(), Violation> {
         self.both_up_since.resize(servers.len(), Default::default());
@@ -206,7 +197,7 @@ impl Invariants {
             let is_up = |node: usize| {
                 let server = &servers[node];
                 let is_current = server.last_answer.is_some_and(|last| now <= last + AGENT_INTER + DEADLINE);
-                server.is_up() && is_current && !is_frozen[node] && self.nodes[node].knows
+                server.is_up() && is_current && !is_stopped[node]
             };
             for a in 0..NODES {
                 for b in a + 1..NODES {

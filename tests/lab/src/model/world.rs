@@ -36,6 +36,8 @@ pub struct World {
     pub troubles: [Trouble; NODES],
     /// The whole host is stopped until then.
     pub host_frozen_until: [Ms; NODES],
+    /// There is no agent until then.
+    pub agent_down_until: [Ms; NODES],
     /// The network between two members is cut until then.
     pub cut_until: [[Ms; NODES]; NODES],
     /// By HAProxy, then by node.
@@ -59,6 +61,7 @@ impl World {
             requests: Default::default(),
             troubles: Default::default(),
             host_frozen_until: [0; NODES],
+            agent_down_until: [0; NODES],
             cut_until: [[0; NODES]; NODES],
             servers: (0..HAPROXIES).map(|h| (0..NODES).map(|node| server(h, node)).collect()).collect(),
             invariants: Invariants::default(),
@@ -69,6 +72,11 @@ impl World {
 
     pub fn is_host_frozen(&self, node: usize) -> bool {
         self.now < self.host_frozen_until[node]
+    }
+
+    /// Whether its agent does nothing.
+    fn is_agent_stopped(&self, node: usize) -> bool {
+        self.is_host_frozen(node) || self.now < self.agent_down_until[node]
     }
 
     pub fn freeze_host(&mut self, node: usize, until: Ms) {
@@ -95,27 +103,27 @@ impl World {
                 self.deliver(node, &reply)?;
             }
         }
-        let is_frozen = std::array::from_fn(|node| self.is_host_frozen(node));
+        let is_stopped = std::array::from_fn(|node| self.is_agent_stopped(node));
         let slow = self.troubles.iter().filter(|trouble| self.now < trouble.slow_until + trouble.latency);
         let latency = slow.map(|trouble| trouble.latency).max().unwrap_or_default();
-        self.invariants.compare(self.now, &self.servers, (&self.store, &self.patronis), is_frozen, latency)
+        self.invariants.compare(self.now, &self.servers, (&self.store, &self.patronis), is_stopped, latency)
     }
 
     /// Whether Patroni answers at once, and the agent asks.
     fn is_calm(&self, node: usize) -> bool {
         let (patroni, trouble) = (&self.patronis[node], self.troubles[node]);
         patroni.listens(self.now)
-            && !self.is_host_frozen(node)
+            && !self.is_agent_stopped(node)
             && !patroni.is_frozen(self.now)
             && self.now >= trouble.slow_until.max(trouble.lost_until)
             && self.requests[node].as_ref().is_none_or(|request| self.now <= request.began + 3 * STEP)
     }
 
-    /// A new process of it.
-    pub fn restart_agent(&mut self, node: usize) {
+    /// A new process of it, which begins then.
+    pub fn restart_agent(&mut self, node: usize, at: Ms) {
         self.agents[node].restart();
         self.requests[node] = None;
-        self.invariants.agent_restarted(node);
+        self.agent_down_until[node] = at;
     }
 
     fn note_changes(&mut self) {
@@ -157,16 +165,16 @@ impl World {
     /// One turn of an agent's loop: its replies.
     fn agent(&mut self, node: usize) -> Vec<Reply> {
         let now = self.now;
-        let is_frozen = self.is_host_frozen(node);
+        let is_stopped = self.is_agent_stopped(node);
         let mut replies = Vec::new();
         for (haproxy, servers) in self.servers.iter_mut().enumerate() {
             for check in servers[node].checks(now) {
-                if !is_frozen && now >= servers[node].cut_until {
+                if !is_stopped && now >= servers[node].cut_until {
                     replies.extend(self.agents[node].arrive(now, (haproxy, check)));
                 }
             }
         }
-        if is_frozen {
+        if is_stopped {
             return replies;
         }
         if let Some((began, outcome)) = self.answer(node) {
