@@ -24,7 +24,7 @@ fn a_bad_setting_is_told_by_each_process(machine: &Machine) {
 
 fn one_process_for_each_check(machine: &Machine) {
     set_patient(machine);
-    let _patroni = patroni(machine, primary());
+    let patroni = patroni(machine, primary());
     accept_yes(machine);
     let before = entries(machine);
     // Each client waits for its answer before it asks again. So they are never more at once than
@@ -49,6 +49,10 @@ fn one_process_for_each_check(machine: &Machine) {
     };
     let answered = flood(20, 50);
     assert_eq!(answered, 1000);
+    // Long enough for processes to meet there.
+    patroni.delay(Duration::from_millis(300));
+    assert_eq!(flood(24, 1), 24);
+    assert_eq!(patroni.most_in_flight(), 1, "one request at a time, whatever the number of processes");
     assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
     let written = entries(machine) - before;
     println!("Accept=yes: {written} journal entries for {answered} answered checks");
