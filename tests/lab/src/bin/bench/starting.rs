@@ -1,6 +1,9 @@
 //! What a process costs: one for each check, and the start of the persistent service.
 
 use std::error::Error;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +16,17 @@ use crate::checks::{some_check, timed_check, timed_get};
 use crate::times::{Times, ms, spread};
 use crate::{Bench, Outcome, ROUNDS};
 
+/// In memory, as is the place where systemd makes a unit's runtime directory.
+const RUN: &str = "/dev/shm";
+
+/// Gives a program a connection as its standard input, as inetd does, and a memory.
+fn with_connection(command: &mut Command, memory: &Path) -> Result<TcpStream, Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    command.stdin(OwnedFd::from(listener.accept()?.0)).env("RUNTIME_DIRECTORY", memory).env("BOOT_ID", "bench");
+    Ok(client)
+}
+
 impl Bench<'_> {
     pub fn one_shot(&mut self) -> Outcome {
         let floor_program = self.floor.display().to_string();
@@ -23,6 +37,7 @@ impl Bench<'_> {
         self.one_shot_beside("one process for each check (Accept=yes), wall", &patroni)?;
         self.one_shot_beside("the same, of a Patroni that answers at once", &at_once)?;
         // Processor time, of processes that are our own children.
+        let memory = tempfile::tempdir_in(RUN)?;
         let cpu = |program: &str, arguments: &[&str]| -> Result<f64, Box<dyn Error>> {
             let used = || {
                 getrusage(UsageWho::RUSAGE_CHILDREN).map(|usage| {
@@ -34,11 +49,15 @@ impl Bench<'_> {
             };
             let before = used()?;
             for _ in 0..100 {
-                Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+                let mut command = Command::new(program);
+                let client = with_connection(command.args(arguments), memory.path())?;
+                let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+                drop(client);
+                process.wait()?;
             }
             Ok((used()? - before).as_secs_f64() / 100.0)
         };
-        let (ours, bare) = (cpu(&binary, &["--patroni", &patroni])?, cpu(&floor_program, &["once"])?);
+        let (ours, bare) = (cpu(&binary, &["--max-age=0s", "--patroni", &patroni])?, cpu(&floor_program, &["once"])?);
         self.row(
             "the same, processor time",
             format!("{} (the C program {})", ms(ours), ms(bare)),
@@ -48,16 +67,17 @@ impl Bench<'_> {
         );
         let instructions = |program: &str, arguments: &[&str]| -> Result<u64, Box<dyn Error>> {
             let mut command = Command::new("valgrind");
-            command
-                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program])
-                .args(arguments)
-                .stdin(Stdio::null());
+            command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program]).args(arguments);
+            drop(with_connection(&mut command, memory.path())?);
             let output = command.output()?;
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             let count = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
             count.ok_or_else(|| format!("callgrind: {text}").into())
         };
-        let (ours, bare) = (instructions(&binary, &["--patroni", &at_once])?, instructions(&floor_program, &["once"])?);
+        // The first one finds no memory.
+        instructions(&binary, &["--max-age=0s", "--patroni", &at_once])?;
+        let ours = instructions(&binary, &["--max-age=0s", "--patroni", &at_once])?;
+        let bare = instructions(&floor_program, &["once"])?;
         self.row(
             "the same, instructions (callgrind)",
             format!("{ours} (the C program {bare})"),
@@ -72,7 +92,10 @@ impl Bench<'_> {
         let floor_program = self.floor.display().to_string();
         let binary = self.binary.display().to_string();
         let (_floor, floor) = self.accepting(&[&floor_program, "once"])?;
-        let (_agent, agent) = self.accepting(&[&binary, "--patroni", patroni])?;
+        let memory = tempfile::tempdir_in(RUN)?;
+        let variable = format!("RUNTIME_DIRECTORY={}", memory.path().display());
+        // Each check asks Patroni, however soon it comes after the one before.
+        let (_agent, agent) = self.accepting(&["-E", &variable, &binary, "--max-age=0s", "--patroni", patroni])?;
         let (mut ratios, mut all_ours, mut all_floor) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let ours = Times::of(60, || some_check(agent))?.p50();
