@@ -2,10 +2,9 @@
 //! for each check. Each mode has a runtime directory of its own.
 
 use std::error::Error;
-use std::fs;
-use std::io;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::recorder::Traffic;
 use super::timeline::RULES;
@@ -58,17 +57,18 @@ impl AgentPorts {
 /// Those of one member.
 pub struct Agents {
     processes: Vec<Process>,
+    /// In memory, as /run is: a rename on a busy disk waits for the disk.
+    _runtime_directories: TempDir,
 }
 
 impl Agents {
     /// As after a boot: nothing is remembered.
     pub fn start(testbed: &Testbed, member: &Member, ports: &AgentPorts) -> Result<Self, Box<dyn Error>> {
+        let directories = tempfile::Builder::new().prefix("patroni-check-lab.").tempdir_in("/dev/shm")?;
+        testbed.user.make_dir(directories.path())?;
         let runtime_directory = |mode: Mode| -> Result<String, Box<dyn Error>> {
-            let directory = testbed.directory.join(format!("runtime-{}-{}", member.name, mode as usize));
-            match fs::remove_dir_all(&directory) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-                _ => testbed.user.make_dir(&directory)?,
-            }
+            let directory = directories.path().join(format!("{mode:?}"));
+            testbed.user.make_dir(&directory)?;
             Ok(format!("RUNTIME_DIRECTORY={}", directory.display()))
         };
         let names = format!("--fdname={}", TRAFFIC.map(Traffic::endpoint).join(":"));
@@ -80,7 +80,7 @@ impl Agents {
             let (port, options) = (ports.of(Mode::EachCheck, traffic), ["--endpoint", traffic.endpoint()]);
             processes.push(testbed.activated(member, &[port], &["-E", &directory, "--accept"], &options)?);
         }
-        Ok(Agents { processes })
+        Ok(Agents { processes, _runtime_directories: directories })
     }
 
     /// All of their processes, with those that answer a check just now.

@@ -20,6 +20,8 @@ pub struct Fault {
     /// Whether a replica is promoted behind Patroni's back. The leader is not the one on the newest
     /// timeline then.
     pub by_hand: bool,
+    /// Whether there is no room for the load of both modes at once, so that each has its turn.
+    pub apart: bool,
     /// What patroni-check must keep to.
     pub goals: Goals,
     /// Does it, to the member with this number, and undoes it.
@@ -51,7 +53,7 @@ const fn fault(
     goals: Goals,
     happens: fn(&mut Lab, usize) -> Outcome,
 ) -> Fault {
-    Fault { name, title, traffic: Traffic::Writes, by_hand: false, goals, happens }
+    Fault { name, title, traffic: Traffic::Writes, by_hand: false, apart: false, goals, happens }
 }
 
 /// Longer than the leader key's lease (ttl, 20 s).
@@ -124,6 +126,7 @@ pub const FAULTS: [Fault; 19] = [
         title: "primary overloaded for 15 s: 60 heavy queries, four busy loops",
         traffic: Traffic::Writes,
         by_hand: false,
+        apart: true,
         // A write of ours may take too long as well.
         goals: Goals { ready_though_not_fit_ms: None, ..GOES_ON },
         happens: |lab, primary| {
@@ -200,6 +203,7 @@ pub const FAULTS: [Fault; 19] = [
         title: "paused, a replica promoted by hand, then etcd frozen for 30 s",
         traffic: Traffic::Writes,
         by_hand: true,
+        apart: false,
         // Which of the two takes the key afterwards is chance, and an interval passes until both
         // agents have heard.
         goals: Goals { two_ready_ms: Some(100), ..GOES_ON },
@@ -218,6 +222,7 @@ pub const FAULTS: [Fault; 19] = [
         title: "the primary's host frozen for 35 s: Patroni, Postgres and the agent",
         traffic: Traffic::Writes,
         by_hand: false,
+        apart: false,
         // READY was its last word, until the health check beside the agent has failed. And Patroni
         // 3.0.2, back again, puts its name into the leader key without a look at who is there
         // (etcd3.py, _update_leader): the key moves.
@@ -254,6 +259,7 @@ pub const FAULTS: [Fault; 19] = [
         title: "postmaster on a replica killed under read clients",
         traffic: Traffic::Reads,
         by_hand: false,
+        apart: false,
         goals: READS,
         happens: |lab, primary| lab.testbed.cluster.members[lab.next(primary)].kill_postgres(),
     },
@@ -262,6 +268,7 @@ pub const FAULTS: [Fault; 19] = [
         title: "a replica's replication cut for 15 s, asked with lag=1MB",
         traffic: Traffic::FreshReads,
         by_hand: false,
+        apart: false,
         goals: READS,
         happens: |lab, primary| {
             let port = lab.testbed.cluster.postgres_port;

@@ -30,7 +30,7 @@ use crate::haproxy::Haproxy;
 use crate::sampling::Track;
 use crate::testbed::Testbed;
 use crate::{PATIENCE, await_that, free_port};
-use agents::{AgentPorts, Agents, MODES};
+use agents::{AgentPorts, Agents, MODES, Mode};
 use list::{FAULTS, Fault};
 use recorder::{Backends, Recorder};
 use timeline::{RULES, Sums, longest_unfit};
@@ -156,7 +156,38 @@ impl Lab {
         })
     }
 
+    /// Does it to both modes.
     fn run(&mut self, fault: &Fault) -> Result<Value, Box<dyn Error>> {
+        let mut result = if fault.apart {
+            let mut turns = Vec::new();
+            for mode in MODES {
+                self.settle();
+                self.ask_no_other(mode, "disable")?;
+                turns.push(self.run_in(&[mode], fault)?);
+                self.ask_no_other(mode, "enable")?;
+            }
+            report::merged(&turns)
+        } else {
+            self.run_in(&MODES, fault)?
+        };
+        fault.goals.judge(fault.by_hand, &mut result);
+        Ok(result)
+    }
+
+    /// Has HAProxy ask the agents of one mode alone, which is to `disable` those of the other mode,
+    /// or has it ask both again.
+    fn ask_no_other(&self, mode: Mode, command: &str) -> Outcome {
+        let others: &[&str] = match mode {
+            Mode::Service => &[Mode::EachCheck.backend()],
+            Mode::EachCheck => &["article", Mode::Service.backend(), "recommended_reads"],
+        };
+        for (backend, member) in others.iter().flat_map(|b| self.testbed.cluster.members.iter().map(move |m| (b, m))) {
+            self.haproxy.command(&format!("{command} agent {backend}/{}", member.name))?;
+        }
+        Ok(())
+    }
+
+    fn run_in(&mut self, modes: &[Mode], fault: &Fault) -> Result<Value, Box<dyn Error>> {
         eprintln!("{}: {}", fault.name, fault.title);
         self.settle();
         let primary = self.testbed.cluster.leader().ok_or("no primary")?;
@@ -166,8 +197,8 @@ impl Lab {
             let opened: Result<Vec<_>, _> = (0..SESSIONS).map(|_| client(*port)).collect();
             sessions.insert(name.clone(), opened?);
         }
-        let mut recorder =
-            Recorder::new(&self.testbed.cluster, fault.traffic, &self.agent_ports, &self.writes, &self.reads);
+        let agents = (&self.agent_ports, modes);
+        let mut recorder = Recorder::new(&self.testbed.cluster, fault.traffic, agents, &self.writes, &self.reads);
         thread::sleep(Duration::from_secs(3));
         let began = recorder.elapsed();
         (fault.happens)(self, primary)?;
@@ -221,7 +252,7 @@ impl Lab {
                 (name, json!({"fit": track(&seen.fit), "ready": ready, "words": BTreeMap::from(words)}))
             })
             .collect();
-        let mut result = json!({
+        Ok(json!({
             "name": fault.name,
             "title": fault.title,
             "endpoint": fault.traffic.endpoint(),
@@ -241,9 +272,7 @@ impl Lab {
             "sessions cut": cut,
             "sessions": SESSIONS,
             "nodes": nodes,
-        });
-        fault.goals.judge(fault.by_hand, &mut result);
-        Ok(result)
+        }))
     }
 
     /// Waits until the cluster is whole and each backend has those UP that it is for, and nobody

@@ -95,8 +95,15 @@ pub type Backends = BTreeMap<String, u16>;
 const READERS: usize = 4;
 
 impl Recorder {
-    /// Begins to look at a cluster whose agents answer on these ports, and to work through HAProxy.
-    pub fn new(cluster: &Cluster, traffic: Traffic, ports: &AgentPorts, writes: &Backends, reads: &Backends) -> Self {
+    /// Begins to look at a cluster whose agents answer on these ports, of these modes, and to work
+    /// through HAProxy.
+    pub fn new(
+        cluster: &Cluster,
+        traffic: Traffic,
+        (ports, modes): (&AgentPorts, &[Mode]),
+        writes: &Backends,
+        reads: &Backends,
+    ) -> Self {
         let sampling = Sampling::new(PAUSE);
         let mut recorder = Recorder {
             sampling: sampling.clone(),
@@ -121,7 +128,8 @@ impl Recorder {
             }));
             let of_patroni = seen.clone();
             let patroni = SocketAddr::new(member.ip, cluster.patroni_port);
-            let watch = |mode: Mode| {
+            let watch = |mode: &Mode| {
+                let mode = *mode;
                 let pause = if mode == Mode::Service { PAUSE } else { PROCESS_PAUSE };
                 let agent = SocketAddr::new(member.ip, ports.of(mode, traffic));
                 let (sampling, seen) = (sampling.clone(), seen.clone());
@@ -131,7 +139,7 @@ impl Recorder {
             let threads = member.host.inside(|| {
                 let for_patroni = sampling.clone();
                 let of_patroni = thread::spawn(move || watch_patroni(&for_patroni, patroni, traffic, &of_patroni));
-                [vec![of_patroni], MODES.map(watch).into()]
+                [vec![of_patroni], modes.iter().map(watch).collect()]
             });
             let threads = threads.into_iter().flatten();
             recorder.threads.extend(threads);

@@ -46,6 +46,23 @@ impl Goals {
     }
 }
 
+/// One result of those of which each has the figures of one mode, in the modes' order; the others
+/// are those of the first.
+pub fn merged(turns: &[Value]) -> Value {
+    let mut result = turns.first().cloned().unwrap_or_default();
+    for (mode, turn) in MODES.into_iter().zip(turns).skip(1) {
+        for (what, figures) in turn.as_object().into_iter().flatten() {
+            for key in [mode.name(), mode.backend()] {
+                if let Some(figure) = figures.get(key) {
+                    result[what][key] = figure.clone();
+                }
+            }
+        }
+        result[format!("{} alone", mode.name())] = turn.clone();
+    }
+    result
+}
+
 /// What HAProxy and the looks at the two modes may differ in, as they do not come at the same
 /// moments: `agent-inter`, max-age, and a look of each.
 const CHANCE_MS: u64 = 300;
@@ -290,5 +307,18 @@ mod tests {
         for (change, differ) in table {
             assert_eq!(judged(&LOOSE, false, change)["modes differ"], json!(differ), "{change:?}");
         }
+    }
+
+    #[test]
+    fn of_two_turns_each_mode_has_its_own() {
+        let turn = |service: u64, each_check: u64| {
+            let figures = json!({"role": service, "service": service, "each check": each_check});
+            let cut = json!({"official": service, "recommended": service, "each_check": each_check});
+            json!({"title": "a fault", "two READY ms": figures, "sessions cut": cut})
+        };
+        let result = merged(&[turn(1, 2), turn(3, 4)]);
+        assert_eq!(result["two READY ms"], json!({"role": 1, "service": 1, "each check": 4}));
+        assert_eq!(result["sessions cut"], json!({"official": 1, "recommended": 1, "each_check": 4}));
+        assert_eq!(result["each check alone"], turn(3, 4));
     }
 }
