@@ -42,7 +42,7 @@ impl<C> Cache<C> {
 
     /// In place of a fetch: another process has found this. Gives the checks for which it is fresh
     /// enough; those that still wait cause another fetch.
-    pub fn fetch_spared(&mut self, now: Moment, memory: Memory) -> Vec<(C, Verdict)> {
+    pub fn found_by_another(&mut self, now: Moment, memory: Memory) -> Vec<(C, Verdict)> {
         self.fetch = None;
         if memory.is_newer_than(&self.memory) {
             self.memory = memory;

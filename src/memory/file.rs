@@ -19,8 +19,8 @@ use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
 
-/// What is written by another version is not read. It goes up when a field, or what it means,
-/// changes.
+/// The format. What is written in another one is not read. It goes up when a field, or what it
+/// means, changes.
 const VERSION: u32 = 1;
 
 /// The reasons in it are bounded, so nothing that is written here comes near.
@@ -132,9 +132,9 @@ impl MemoryFile {
     /// What is remembered; nothing where nothing was written.
     ///
     /// # Errors
-    /// Why what is there does not count: damaged, another's, of another boot, Patroni or version,
-    /// of the future.
-    pub fn load(&self, now: Moment) -> Result<Option<Memory>, String> {
+    /// Why what is there does not count: damaged, another's, of another boot or Patroni, in another
+    /// format, of the future.
+    pub fn load(&self) -> Result<Option<Memory>, String> {
         let path = self.path();
         let not_used = |why: String| format!("{}: {why}; it is not used", path.display());
         let bytes = match self.read(&path) {
@@ -151,22 +151,20 @@ impl MemoryFile {
             return Err(not_used(why.into()));
         }
         let memory = read.map_err(|e| not_used(e.to_string()))?.memory;
-        if memory.is_of_the_future(now) {
+        // The time after it was read: another process may have written it just now.
+        if memory.is_of_the_future(Moment::now()) {
             return Err(not_used("from the future".into()));
         }
         Ok(Some(memory.within(self.directory.limits)))
     }
 
-    /// Writes what is remembered by one who has the lock, whole or not at all. One who has lost the
-    /// lock replaces nothing that is newer.
+    /// Writes what is remembered, whole or not at all. One who has lost the lock writes nothing: who
+    /// has it now knows more.
     ///
     /// # Errors
     /// What kept it from being written, and where. Then nothing is remembered.
-    pub fn save(&self, memory: &Memory, lock: Option<&Lock>) -> Result<(), String> {
-        let is_newer = |there: &Memory| there.is_newer_than(memory);
-        if !lock.is_some_and(|lock| self.is_current(lock))
-            && self.load(Moment::now()).ok().flatten().as_ref().is_some_and(is_newer)
-        {
+    pub fn save(&self, memory: &Memory, lock: &Lock) -> Result<(), String> {
+        if !self.is_current(lock) {
             return Ok(());
         }
         let path = self.beside("new");
@@ -202,7 +200,8 @@ impl MemoryFile {
         let locked = create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
         // Somebody may have removed the file meanwhile, and others lock another one.
         let locked = locked.map(|lock| lock.filter(|lock| self.is_current(lock)));
-        locked.map_err(|e| format!("{}: {e}; other processes may ask Patroni at the same time", path.display()))
+        locked
+            .map_err(|e| format!("{}: {e}; nothing is remembered, and others may ask Patroni at once", path.display()))
     }
 
     /// The same for one who waits, but not after `end`. Between two looks `meanwhile` may say that
@@ -223,17 +222,18 @@ impl MemoryFile {
         }
     }
 
-    /// Takes note that a verdict is told, and says whether it is another one than was told last. Of
-    /// several processes one is told so. Where no note can be taken, nobody is: it would be each.
-    pub fn is_change(&self, now: Moment, verdict: &Verdict) -> bool {
-        let told = Told { boot_id: self.directory.boot_id.clone(), at: now, verdict: verdict.clone() };
+    /// Takes note that a verdict was told then, and says whether it is another one than was told
+    /// last. Of several processes one is told so. Where no note can be taken, nobody is: it would be
+    /// each.
+    pub fn note_told(&self, at: Moment, verdict: &Verdict) -> bool {
+        let told = Told { boot_id: self.directory.boot_id.clone(), at, verdict: verdict.clone() };
         self.replace_told(&told).unwrap_or(false)
     }
 
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
         let directory = &self.directory;
         let is_ours = [
-            (contents.version == VERSION, "written by another version"),
+            (contents.version == VERSION, "in another format"),
             (contents.boot_id == directory.boot_id, "from another boot"),
             (contents.patroni == directory.patroni, "of another Patroni"),
             (contents.endpoint == self.endpoint, "of another endpoint"),

@@ -95,7 +95,8 @@ impl Client {
         let found = self.on_a_thread(move |patroni| patroni.get(&endpoint))?;
         found.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
             at_deadline();
-            found.recv().unwrap_or_else(|e| Err(NoAnswer::Other(e.to_string()).into()))
+            // A lookup can't be given a deadline, and with it the process would never end.
+            found.recv_timeout(2 * GIVE_UP).unwrap_or_else(|_| Err(NoAnswer::Timeout.into()))
         })
     }
 

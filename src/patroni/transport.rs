@@ -56,7 +56,7 @@ impl AtDeadline {
         if left >= *timeout.after || self.todo().is_none() {
             return wait(timeout);
         }
-        // ureq takes no time at all for a second.
+        // ureq takes a timeout of zero for one second.
         if !left.is_zero() {
             match wait(NextTimeout { after: left.into(), ..timeout }) {
                 Err(ureq::Error::Timeout(_)) => {}

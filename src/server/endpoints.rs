@@ -20,6 +20,7 @@ use crate::http::Response;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, MemoryFile};
 use crate::patroni::{Client, Observation};
+use crate::systemd::journal::Journal;
 use crate::verdict::Verdict;
 
 /// One endpoint's state.
@@ -36,10 +37,19 @@ pub(super) struct EndpointState {
     fetcher: Fetcher,
 }
 
+/// What is remembered. What can't be replaced does not count, as it may be older than what others
+/// knew; the first fetch says why it can't.
+fn remembered(file: Option<&MemoryFile>) -> Result<Option<Memory>, String> {
+    match file {
+        Some(file) if file.try_lock().is_ok() => file.load(),
+        _ => Ok(None),
+    }
+}
+
 impl EndpointState {
     /// Another verdict than before is told from now on.
     pub(super) fn tell(&mut self, verdict: Verdict) {
-        self.fetcher.begin(Work::Told(verdict.clone()));
+        self.fetcher.begin(Work::Told(Moment::now(), verdict.clone()));
         self.last_verdict = Some(verdict);
     }
 }
@@ -90,12 +100,13 @@ impl EndpointTable {
         let policy = self.config.reply_policy(endpoint)?;
         let file = self.memory_file(endpoint);
         let report = Reporter::new(index, self.reports_tx.clone(), Arc::clone(&self.waker));
-        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), file.clone().ok().flatten(), report)?;
-        let remembered = file.and_then(|file| file.map_or(Ok(None), |file| file.load(Moment::now())));
-        let memory = remembered.unwrap_or_else(|why| {
-            fetcher.begin(Work::Warn(why));
+        let memory = file.as_ref().map_or_else(|why| Err(why.clone()), |file| remembered(file.as_ref()));
+        let memory = memory.unwrap_or_else(|why| {
+            let _ = report.send(Report::Warning(why));
             None
         });
+        let file = file.ok().flatten();
+        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), file, memory.clone(), report)?;
         self.states.push(EndpointState {
             endpoint: endpoint.clone(),
             policy,
@@ -134,11 +145,19 @@ impl EndpointTable {
 
     /// Takes note of what a thread has reported since the last time. Gives its endpoint and the
     /// checks that are answered by it.
-    pub(super) fn take_report(&mut self, now: Moment) -> Option<(usize, Vec<(Check, Verdict)>)> {
+    pub(super) fn take_report(&mut self, now: Moment, journal: &Journal) -> Option<(usize, Vec<(Check, Verdict)>)> {
         let (index, report) = self.reports_rx.try_recv().ok()?;
         let state = &mut self.states[index];
         let answered = match report {
-            Report::Spared(memory) => state.cache.fetch_spared(now, *memory),
+            Report::FoundByAnother(memory) => {
+                // What Patroni said to that one is not known here.
+                state.last_observation = None;
+                state.cache.found_by_another(now, *memory)
+            }
+            Report::Warning(warning) => {
+                journal.warn(warning);
+                Vec::new()
+            }
             Report::Fetched(fetched) => {
                 let Fetched { observation, judgement, took } = *fetched;
                 state.meter.fetched(took, &observation, &judgement);
@@ -181,7 +200,7 @@ impl EndpointTable {
         self.metrics.count_bad_request();
     }
 
-    /// Waits until all that is known is written. A thread that waits for Patroni has nothing to write.
+    /// Waits until all that is known is written, but for no thread that waits for Patroni.
     pub(super) fn finish(self) {
         for EndpointState { cache, fetcher, .. } in self.states {
             fetcher.finish(cache.is_fetching());

@@ -276,7 +276,7 @@ impl EventLoop {
     }
 
     fn take_reports(&mut self) {
-        while let Some((index, answered)) = self.endpoints.take_report(Moment::now()) {
+        while let Some((index, answered)) = self.endpoints.take_report(Moment::now(), &self.journal) {
             for (check, verdict) in answered {
                 self.answer(index, check, verdict);
             }

@@ -14,7 +14,6 @@ use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::memory::file::{Lock, MemoryFile};
 use crate::patroni::{Client, GIVE_UP, NoAnswer, Observation};
-use crate::systemd::journal;
 use crate::verdict::{Judgement, Verdict, judge};
 
 /// What the thread is to do, one after the other.
@@ -22,16 +21,17 @@ pub(super) enum Work {
     /// Ask Patroni. What is known then has to be saved.
     Fetch,
     Save(Box<Memory>),
-    /// Take note that this is told.
-    Told(Verdict),
-    Warn(String),
+    /// Take note that this was told then.
+    Told(Moment, Verdict),
 }
 
 /// What it reports.
 pub(super) enum Report {
-    /// Patroni need not be asked, perhaps: another process has left this since the last fetch.
-    Spared(Box<Memory>),
+    /// Patroni need not be asked, perhaps: another process has found this since the last fetch.
+    FoundByAnother(Box<Memory>),
     Fetched(Box<Fetched>),
+    /// For the journal, which may hold up whoever writes.
+    Warning(String),
 }
 
 /// What came of a fetch.
@@ -61,7 +61,7 @@ impl Reporter {
     }
 
     /// None once nobody listens.
-    fn send(&self, report: Report) -> Option<()> {
+    pub(super) fn send(&self, report: Report) -> Option<()> {
         self.reports_tx.send((self.index, report)).ok()?;
         self.waker.wake().ok()
     }
@@ -74,11 +74,12 @@ impl Fetcher {
         endpoint: Endpoint,
         client: Client,
         file: Option<MemoryFile>,
+        seen: Option<Memory>,
         report: Reporter,
     ) -> io::Result<Self> {
         let (work_tx, work_rx) = channel();
         let name = format!("fetch{endpoint}");
-        let mut work = Worker { endpoint, client, file, report, lock: None, seen: None, is_saved: true };
+        let mut work = Worker { endpoint, client, file, report, lock: None, seen: seen.map(Box::new), is_saved: true };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _ = work.run(&work_rx);
         })?;
@@ -90,7 +91,7 @@ impl Fetcher {
         let _ = self.work_tx.send(work);
     }
 
-    /// Waits until all is written, unless it is fetching: then nothing is to be written.
+    /// Waits until all is written. While it is fetching it has written all but what was told since.
     pub(super) fn finish(self, is_fetching: bool) {
         drop(self.work_tx);
         if !is_fetching {
@@ -119,9 +120,11 @@ impl Worker {
         loop {
             match work_rx.recv().ok()? {
                 Work::Fetch => self.fetch()?,
-                Work::Save(memory) => self.save(memory),
-                Work::Told(verdict) => self.note_told(&verdict),
-                Work::Warn(warning) => journal::warn(&warning),
+                Work::Save(memory) => self.save(memory)?,
+                Work::Told(at, verdict) => {
+                    // A process for one check that comes later need not tell it.
+                    self.file.as_ref().map(|file| file.note_told(at, &verdict));
+                }
             }
         }
     }
@@ -130,15 +133,18 @@ impl Worker {
         let began = Instant::now();
         let mut is_busy = false;
         if let Some(file) = &self.file {
-            let lock = file.lock(began + GIVE_UP, || false);
-            is_busy = matches!(lock, Ok(None));
-            // Where there is no lock to be had, saving mostly complains as well.
-            self.lock = lock.unwrap_or_default();
-            let left = file.load(Moment::now()).unwrap_or_default().map(Box::new);
-            if let Some(memory) = left.filter(|left| self.seen.as_ref() != Some(left)) {
-                self.lock = None;
-                self.seen = Some(memory.clone());
-                return self.report.send(Report::Spared(memory));
+            // It has time: the checks are answered at their deadline meanwhile.
+            match file.lock(began + GIVE_UP, || false) {
+                Ok(lock) => {
+                    is_busy = lock.is_none();
+                    let found = file.load().unwrap_or_default().map(Box::new);
+                    if let Some(memory) = found.filter(|found| self.seen.as_ref() != Some(found)) {
+                        self.seen = Some(memory.clone());
+                        return self.report.send(Report::FoundByAnother(memory));
+                    }
+                    self.lock = lock;
+                }
+                Err(why) => self.warn_once(why)?,
             }
         }
         let observation = if is_busy {
@@ -151,21 +157,21 @@ impl Worker {
         self.report.send(Report::Fetched(Box::new(Fetched { observation, judgement, took: began.elapsed() })))
     }
 
-    fn save(&mut self, memory: Box<Memory>) {
-        let saved = self.file.as_ref().map_or(Ok(()), |file| file.save(&memory, self.lock.as_ref()));
-        self.lock = None;
-        // A disk that is full is told of once.
-        if let Some(why) = saved.as_ref().err().filter(|_| self.is_saved) {
-            journal::warn(why);
-        }
-        self.is_saved = saved.is_ok();
+    fn save(&mut self, memory: Box<Memory>) -> Option<()> {
+        let (Some(file), Some(lock)) = (&self.file, self.lock.take()) else { return Some(()) };
+        let saved = file.save(&memory, &lock);
+        drop(lock);
         self.seen = Some(memory);
+        match saved {
+            Ok(()) => self.is_saved = true,
+            Err(why) => self.warn_once(why)?,
+        }
+        Some(())
     }
 
-    /// A process for one check that comes later need not tell it.
-    fn note_told(&self, verdict: &Verdict) {
-        if let Some(file) = &self.file {
-            file.is_change(Moment::now(), verdict);
-        }
+    /// A disk that is full is told of once.
+    fn warn_once(&mut self, why: String) -> Option<()> {
+        let was_saved = std::mem::replace(&mut self.is_saved, false);
+        if was_saved { self.report.send(Report::Warning(why)) } else { Some(()) }
     }
 }

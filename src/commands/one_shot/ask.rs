@@ -13,13 +13,14 @@ use crate::haproxy::reply::{Reply, ReplyPolicy};
 use crate::hold::Hold;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, Lock, MemoryFile};
-use crate::patroni::Observation;
 use crate::systemd::journal::{self, Change};
 use crate::verdict::{Verdict, judge};
 
 /// Finds the verdict on a check that arrives now, and what HAProxy would be told, and tells it
 /// once, within the deadline. If Patroni has not answered by then, the request goes on: to give it
 /// up and have the next process ask again would take one of Patroni's workers each time.
+///
+/// The journal comes last: one that takes nothing holds up whoever writes.
 ///
 /// # Errors
 /// Wrong configuration.
@@ -30,49 +31,53 @@ pub(super) fn ask(
 ) -> Result<(), BadConfiguration> {
     let (arrived, start) = (Moment::now(), Instant::now());
     let deadline = start + config.limits.deadline;
-    let client = config.client()?;
-    let file = memory_file(endpoint, config);
-    let mut check = Check {
-        endpoint: endpoint.clone(),
-        policy: config.reply_policy(endpoint)?,
-        hold: config.hold(),
-        file: file.clone(),
-        tell: Some(Box::new(tell)),
-    };
-    let (cache, lock) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline) {
+    let mut warnings = Vec::new();
+    let file = memory_file(endpoint, config, &mut warnings);
+    let mut check =
+        Check { policy: config.reply_policy(endpoint)?, hold: config.hold(), tell: Some(Box::new(tell)), told: None };
+    let (told, observation) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline, &mut warnings) {
         Found::Verdict(verdict) => {
-            check.answer(verdict, None);
-            return Ok(());
+            check.answer(verdict);
+            (check.told, None)
         }
-        Found::Nothing(cache, lock) => (cache, lock),
-    };
-    // What is to be done at the deadline is done amid the request.
-    let shared = Arc::new(Mutex::new((check, *cache)));
-    let mut answered = None;
-    while locked(&shared).1.begin_fetch(Moment::now()) {
-        let observation = if file.is_some() {
-            let shared = Arc::clone(&shared);
-            client.get_answering_late(endpoint, deadline, move || {
-                let (check, cache) = &mut *locked(&shared);
-                if let Some(verdict) = at_deadline(cache) {
-                    check.answer(verdict, None);
+        Found::Ask(cache, lock) => {
+            let client = config.client()?;
+            // What is to be done at the deadline is done amid the request.
+            let shared = Arc::new(Mutex::new((check, *cache)));
+            let mut answered = None;
+            while locked(&shared).1.begin_fetch(Moment::now()) {
+                let observation = if file.is_some() {
+                    let shared = Arc::clone(&shared);
+                    client.get_answering_late(endpoint, deadline, move || {
+                        let (check, cache) = &mut *locked(&shared);
+                        at_deadline(cache).into_iter().for_each(|verdict| check.answer(verdict));
+                    })
+                } else {
+                    // Nobody would have what comes late.
+                    client.get_within(endpoint, start, config.limits.deadline)
+                };
+                let (_, cache) = &mut *locked(&shared);
+                let verdicts = cache.fetch_completed(Moment::now(), judge(endpoint, &observation));
+                if let Some((file, lock)) = file.as_ref().zip(lock.as_ref()) {
+                    warnings.extend(file.save(cache.memory(), lock).err());
                 }
-            })
-        } else {
-            // Nobody would have what comes late.
-            client.get_within(endpoint, start, config.limits.deadline)
-        };
-        let cache = &mut locked(&shared).1;
-        let told = cache.fetch_completed(Moment::now(), judge(endpoint, &observation));
-        if let Some(Err(why)) = file.as_ref().map(|file| file.save(cache.memory(), lock.as_ref())) {
-            journal::warn(&why);
+                answered = verdicts.into_iter().next().map(|((), verdict)| (verdict, observation));
+            }
+            // Whoever waits for it need not wait for a client.
+            drop(lock);
+            let (check, _) = &mut *locked(&shared);
+            let observation = answered.map(|(verdict, observation)| {
+                check.answer(verdict);
+                observation
+            });
+            (check.told.take(), observation)
         }
-        answered = told.into_iter().next().map(|((), verdict)| (verdict, observation));
-    }
-    // Whoever waits for it need not wait for a client or the journal.
-    drop(lock);
-    if let Some((verdict, observation)) = answered {
-        locked(&shared).0.answer(verdict, Some(&observation));
+    };
+    warnings.iter().for_each(|warning| journal::warn(warning));
+    let told = told.zip(file).filter(|(told, file)| file.note_told(told.at, &told.verdict));
+    if let Some((Told { verdict, reply, .. }, _)) = &told {
+        let (reply, observation) = (reply.as_ref(), observation.as_ref());
+        journal::tell_change(&Change { endpoint, verdict, reply, observation });
     }
     Ok(())
 }
@@ -82,63 +87,82 @@ type Tell = Box<dyn FnOnce(&Verdict, Option<&Reply>) + Send>;
 
 /// The check, and what its answer takes.
 struct Check {
-    endpoint: Endpoint,
     policy: ReplyPolicy,
     hold: Hold,
-    file: Option<MemoryFile>,
     tell: Option<Tell>,
+    told: Option<Told>,
+}
+
+struct Told {
+    at: Moment,
+    verdict: Verdict,
+    reply: Option<Reply>,
 }
 
 impl Check {
-    fn answer(&mut self, verdict: Verdict, observation: Option<&Observation>) {
+    fn answer(&mut self, verdict: Verdict) {
+        let Some(tell) = self.tell.take() else { return };
         let verdict = self.hold.overriding(verdict);
         let reply = self.policy.reply(&verdict);
-        if let Some(tell) = self.tell.take() {
-            tell(&verdict, reply.as_ref());
-        }
-        if self.file.as_ref().is_some_and(|file| file.is_change(Moment::now(), &verdict)) {
-            let endpoint = &self.endpoint;
-            journal::tell_change(&Change { endpoint, verdict: &verdict, reply: reply.as_ref(), observation });
-        }
+        tell(&verdict, reply.as_ref());
+        self.told = Some(Told { at: Moment::now(), verdict, reply });
     }
 }
 
 enum Found {
     Verdict(Verdict),
     /// Patroni is to be asked, by one who knows this.
-    Nothing(Box<Cache<()>>, Option<Lock>),
+    Ask(Box<Cache<()>>, Option<Lock>),
 }
 
 /// The verdict by what is remembered, by what another process finds meanwhile, or at the deadline;
 /// else the right to ask.
-fn look_up_or_lock(file: Option<&MemoryFile>, limits: Limits, arrived: Moment, deadline: Instant) -> Found {
+fn look_up_or_lock(
+    file: Option<&MemoryFile>,
+    limits: Limits,
+    arrived: Moment,
+    deadline: Instant,
+    warnings: &mut Vec<String>,
+) -> Found {
     let recall = |memory: Option<Memory>| {
         let mut cache = Cache::remembering(memory.unwrap_or_else(|| Memory::new(limits)));
         let found = cache.look_up_or_wait(arrived, ());
         (cache, found.map(|((), verdict)| verdict))
     };
-    let Some(file) = file else { return Found::Nothing(Box::new(recall(None).0), None) };
+    let mut or_warning = |why: String| warnings.push(why);
+    let Some(file) = file else { return Found::Ask(Box::new(recall(None).0), None) };
     let mut found = None;
     let lock = file.lock(deadline, || {
-        found = recall(file.load(Moment::now()).unwrap_or_default()).1;
+        found = recall(file.load().unwrap_or_default()).1;
         found.is_some()
     });
     if let Some(verdict) = found {
         return Found::Verdict(verdict);
     }
+    let lock = match lock {
+        Ok(lock) => lock,
+        Err(why) => {
+            // What can't be replaced may be older than what others know.
+            or_warning(why);
+            return Found::Ask(Box::new(recall(None).0), None);
+        }
+    };
     // What is there now: another process may have found it just before.
-    let (mut cache, mut found) = recall(file.load(Moment::now()).unwrap_or_else(without));
-    let is_busy = matches!(lock, Ok(None));
-    if is_busy {
+    let memory = file.load().unwrap_or_else(|why| {
+        or_warning(why);
+        None
+    });
+    let (mut cache, mut found) = recall(memory);
+    if lock.is_none() {
         found = found.or_else(|| at_deadline(&mut cache));
     }
-    found.map_or_else(|| Found::Nothing(Box::new(cache), lock.unwrap_or_else(without)), Found::Verdict)
+    found.map_or_else(|| Found::Ask(Box::new(cache), lock), Found::Verdict)
 }
 
-/// Where there is no memory, there is one line that says why, unless nobody wants one.
-fn memory_file(endpoint: &Endpoint, config: &Config) -> Option<MemoryFile> {
-    let directory = Directory::of(config).unwrap_or_else(without)?;
-    directory.file(endpoint).map_or_else(without, Some)
+/// None where there is no memory, with a warning that says why, unless nobody wants one.
+fn memory_file(endpoint: &Endpoint, config: &Config, warnings: &mut Vec<String>) -> Option<MemoryFile> {
+    let directory = Directory::of(config).transpose()?;
+    directory.and_then(|directory| directory.file(endpoint)).map_err(|why| warnings.push(why)).ok()
 }
 
 /// What can be said without waiting longer.
@@ -150,9 +174,4 @@ fn at_deadline(cache: &mut Cache<()>) -> Option<Verdict> {
 
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn without<T>(why: String) -> Option<T> {
-    journal::warn(&why);
-    None
 }

@@ -21,6 +21,12 @@ fn file_in(directory: &TempDir) -> MemoryFile {
     directory.file(&"/primary".parse().unwrap()).unwrap()
 }
 
+/// By one who has the lock.
+fn save(file: &MemoryFile, memory: &Memory) -> Result<(), String> {
+    let lock = file.try_lock().unwrap().expect("nobody has it");
+    file.save(memory, &lock)
+}
+
 fn learnt(now: Moment, why: &str) -> Memory {
     let mut memory = Memory::new(limits());
     let evidence = Evidence::Conclusive { has_lock: Some(true) };
@@ -40,12 +46,11 @@ fn verdict_in_silence(memory: Memory) -> Verdict {
 fn what_was_written_is_what_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
-    assert_eq!(file.load(Moment::now()), Ok(None), "nothing yet");
+    assert_eq!(file.load(), Ok(None), "nothing yet");
     let memory = learnt(Moment::now(), "primary timeline 3");
-    file.save(&memory, None).unwrap();
-    assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
-    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["primary.json"], "nothing is left beside it");
+    save(&file, &memory).unwrap();
+    assert_eq!(file.load(), Ok(Some(memory)));
+    assert!(!file.beside("new").exists());
 }
 
 /// Each of these is no memory, with a reason, and never a wrong word; and the next save mends it.
@@ -55,7 +60,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
     let file = file_in(&directory);
     let path = file.path();
     let now = Moment::now();
-    file.save(&learnt(now, "primary"), None).unwrap();
+    save(&file, &learnt(now, "primary")).unwrap();
     let good = fs::read_to_string(&path).unwrap();
     let other = directory.path().join("other");
     fs::write(&other, &good).unwrap();
@@ -75,7 +80,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         ("[]".into(), "invalid length"),
         ("{}".into(), "missing field"),
         (" ".repeat(1 << 20), "too long"),
-        (edit(r#""version":1"#, r#""version":2"#), "written by another version"),
+        (edit(r#""version":1"#, r#""version":2"#), "in another format"),
         (edit(r#""version":1"#, r#""version":-1"#), "invalid value"),
         (edit(id, "0123"), "from another boot"),
         (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
@@ -90,14 +95,14 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
     ];
     for (bytes, why) in table {
         fs::write(&path, &bytes).unwrap();
-        let e = file.load(Moment::now()).expect_err(why);
+        let e = file.load().expect_err(why);
         assert!(e.contains(why) && e.ends_with("; it is not used"), "{why}: {e}");
         assert!(!e.contains('\n'), "{e}");
     }
     fs::write(&path, &good).unwrap();
-    assert_eq!(verdict_in_silence(file.load(Moment::now()).unwrap().unwrap()), Verdict::Serve("primary".into()));
-    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
-    file.load(Moment::now()).unwrap().unwrap();
+    assert_eq!(verdict_in_silence(file.load().unwrap().unwrap()), Verdict::Serve("primary".into()));
+    save(&file, &learnt(Moment::now(), "primary")).unwrap();
+    file.load().unwrap().unwrap();
 }
 
 #[test]
@@ -105,8 +110,8 @@ fn only_a_file_that_the_services_user_alone_can_write_counts() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
     let path = file.path();
-    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
-    let why = |what: &str| file.load(Moment::now()).expect_err(what);
+    save(&file, &learnt(Moment::now(), "primary")).unwrap();
+    let why = |what: &str| file.load().expect_err(what);
     fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
     assert!(why("the group may write it").contains("others than the service's user"));
     // Needs root.
@@ -121,7 +126,7 @@ fn only_a_file_that_the_services_user_alone_can_write_counts() {
     fs::create_dir(&path).unwrap();
     assert!(why("a directory").contains("not a file"));
     fs::write(path.join("in the way"), "").unwrap();
-    assert!(file.save(&learnt(Moment::now(), "primary"), None).unwrap_err().contains("is lost at the end"));
+    assert!(save(&file, &learnt(Moment::now(), "primary")).unwrap_err().contains("is lost at the end"));
     fs::remove_dir_all(&path).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
     assert!(why("a FIFO").contains("not a file"));
@@ -135,7 +140,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
     let elsewhere = directory.path().join("elsewhere");
     fs::write(&elsewhere, "others").unwrap();
     let serve = Verdict::Serve("primary".into());
-    assert!(file.is_change(Moment::now(), &serve));
+    assert!(file.note_told(Moment::now(), &serve));
     let obstacles: [&dyn Fn(&Path); 3] =
         [&|path| symlink(&elsewhere, path).unwrap(), &|path| fs::create_dir(path).unwrap(), &|path| {
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap()
@@ -146,10 +151,10 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
             let _ = fs::remove_file(&path);
             put(&path);
             let memory = learnt(Moment::now(), "primary");
-            file.save(&memory, None).unwrap();
-            assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
+            save(&file, &memory).unwrap();
+            assert_eq!(file.load(), Ok(Some(memory)));
             drop(file.try_lock().unwrap().unwrap());
-            assert_eq!(file.is_change(Moment::now(), &serve), kind == "told");
+            assert_eq!(file.note_told(Moment::now(), &serve), kind == "told");
             assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "others");
         }
     }
@@ -160,15 +165,15 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
 fn what_can_not_be_replaced_does_not_stay() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
-    file.save(&learnt(Moment::now(), "primary"), None).unwrap();
+    save(&file, &learnt(Moment::now(), "primary")).unwrap();
     fs::create_dir(file.beside("new")).unwrap();
     fs::write(file.beside("new").join("in the way"), "").unwrap();
-    file.save(&learnt(Moment::now(), "primary"), None).unwrap_err();
-    assert_eq!(file.load(Moment::now()), Ok(None));
+    save(&file, &learnt(Moment::now(), "primary")).unwrap_err();
+    assert_eq!(file.load(), Ok(None));
 }
 
 #[test]
-fn one_who_has_lost_the_lock_replaces_nothing_newer() {
+fn one_who_has_lost_the_lock_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
     let start = Moment::now();
@@ -177,11 +182,11 @@ fn one_who_has_lost_the_lock_replaces_nothing_newer() {
     let lock = file.try_lock().unwrap().unwrap();
     fs::remove_file(file.beside("lock")).unwrap();
     let other = file.try_lock().unwrap().expect("another lock");
-    file.save(&newer, Some(&other)).unwrap();
-    file.save(&older, Some(&lock)).unwrap();
-    assert_eq!(file.load(Moment::now()), Ok(Some(newer)));
-    file.save(&older, Some(&other)).unwrap();
-    assert_eq!(file.load(Moment::now()), Ok(Some(older)), "who has it knows");
+    file.save(&newer, &other).unwrap();
+    file.save(&older, &lock).unwrap();
+    assert_eq!(file.load(), Ok(Some(newer)));
+    file.save(&older, &other).unwrap();
+    assert_eq!(file.load(), Ok(Some(older)), "who has it knows");
 }
 
 #[test]
@@ -189,8 +194,8 @@ fn an_endless_reason_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
     for c in ["é", "\0", "\u{10ffff}"] {
-        file.save(&learnt(Moment::now(), &c.repeat(1 << 20)), None).unwrap();
-        file.load(Moment::now()).unwrap().unwrap();
+        save(&file, &learnt(Moment::now(), &c.repeat(1 << 20))).unwrap();
+        file.load().unwrap().unwrap();
         assert!(fs::metadata(file.path()).unwrap().len() < SIZE_LIMIT / 2);
     }
 }
@@ -200,7 +205,7 @@ fn an_endpoint_that_is_too_long_for_a_file_has_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let directory = file_in(&directory).directory;
     let endpoint = |length: usize| format!("/replica?tag_a={}", "a".repeat(length - 15)).parse().unwrap();
-    directory.file(&endpoint(NAME_LIMIT)).unwrap().save(&learnt(Moment::now(), "replica"), None).unwrap();
+    save(&directory.file(&endpoint(NAME_LIMIT)).unwrap(), &learnt(Moment::now(), "replica")).unwrap();
     directory.file(&endpoint(NAME_LIMIT + 1)).unwrap_err();
 }
 
@@ -231,15 +236,15 @@ fn a_change_of_verdict_is_told_once() {
     let (serve, fail) = (Verdict::Serve("primary".into()), Verdict::Fail("postgres: stopping".into()));
     let start = Moment::now();
     let at = |ms| start + Duration::from_millis(ms);
-    assert!(file.is_change(at(0), &serve));
-    assert!(!file.is_change(at(1), &serve));
-    assert!(file.is_change(at(3), &fail));
-    assert!(!file.is_change(at(2), &serve), "who was slower tells nothing of now");
-    assert!(file.is_change(at(4), &serve));
+    assert!(file.note_told(at(0), &serve));
+    assert!(!file.note_told(at(1), &serve));
+    assert!(file.note_told(at(3), &fail));
+    assert!(!file.note_told(at(2), &serve), "who was slower tells nothing of now");
+    assert!(file.note_told(at(4), &serve));
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
-        assert!(file.is_change(at(5), &serve));
-        assert!(!file.is_change(at(6), &serve));
+        assert!(file.note_told(at(5), &serve));
+        assert!(!file.note_told(at(6), &serve));
     }
 }

@@ -155,7 +155,8 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     memory.learn(now, now, judge(200, ""));
     memory.learn(now, now, judge(503, r#", "cluster_unlocked": true"#));
     memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
-    file.save(&memory, None).expect("a directory that takes it");
+    let lock = file.try_lock().expect("a lock").expect("nobody has it");
+    file.save(&memory, &lock).expect("a directory that takes it");
     let bytes = std::fs::read(file.path()).expect("what was written");
     (file, bytes)
 }
@@ -164,14 +165,15 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
 pub fn memory(file: &MemoryFile, bytes: &[u8]) {
     std::fs::write(file.path(), bytes).expect("a directory that takes it");
     let now = Moment::now();
-    match file.load(now) {
+    match file.load() {
         Ok(None) => panic!("something was there"),
         Ok(Some(mut memory)) => {
             let judgement = memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
             let stands = matches!(memory.verdict(now, &judgement), Verdict::Serve(_));
             assert!(!stands || String::from_utf8_lossy(bytes).contains(r#""Serve""#), "{bytes:?}");
-            file.save(&memory, None).expect("a directory that takes it");
-            assert_eq!(file.load(Moment::now()), Ok(Some(memory)));
+            let lock = file.try_lock().expect("a lock").expect("nobody has it");
+            file.save(&memory, &lock).expect("a directory that takes it");
+            assert_eq!(file.load(), Ok(Some(memory)));
         }
         Err(why) => assert!(!why.contains('\n') && why.ends_with("; it is not used"), "{why:?}"),
     }
