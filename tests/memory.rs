@@ -2,6 +2,7 @@
 //! own.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -182,6 +183,35 @@ fn a_process_that_dies_with_the_lock_costs_nothing() {
     await_that("the request of the next one", || host.requests() == 2);
     host.patroni.now(primary());
     assert_eq!(read_reply(waits), READY);
+}
+
+/// Whoever comes later must not wait for somebody's journal.
+#[test]
+fn a_process_whose_log_takes_nothing_keeps_no_lock() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let host = Host::new(primary());
+    let (_unread, full) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&full, 4096).unwrap();
+    (&full).write_all(&[b'.'; 4096]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut hangs = binary();
+    hangs.args(["--patroni", &host.patroni.url(), "--deadline", "5s"]).stdout(Stdio::null()).stderr(full);
+    hangs.env("RUNTIME_DIRECTORY", host.directory.path()).stdin(OwnedFd::from(listener.accept().unwrap().0));
+    // What is damaged is to be told of, and so is the verdict.
+    fs::write(host.file(), "{").unwrap();
+    let mut hangs = hangs.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(client).read_line(&mut line).unwrap();
+    assert_eq!(line, READY);
+    let agent = host.each_check(&[&PATIENT[..], &["--max-age", "0s"]].concat());
+    assert_eq!((agent.check(), agent.check()), (READY.into(), READY.into()));
+    assert_eq!(host.requests(), 3);
+    assert!(hangs.try_wait().unwrap().is_none(), "it waits for its log");
+    hangs.kill().unwrap();
+    hangs.wait().unwrap();
 }
 
 /// A restart, an upgrade, a crash; and a switch from the one way to the other and back.
