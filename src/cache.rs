@@ -16,7 +16,6 @@ use crate::verdict::{Judgement, Verdict};
 /// made up its mind says 200 half a minute late.
 #[derive(Debug)]
 pub struct Cache<C> {
-    limits: Limits,
     memory: Memory,
     /// When the request in flight began.
     fetch: Option<Moment>,
@@ -32,7 +31,7 @@ impl<C> Cache<C> {
 
     /// What was learnt before is known.
     pub fn remembering(memory: Memory) -> Self {
-        Cache { limits: memory.limits(), memory, fetch: None, waiting: VecDeque::new() }
+        Cache { memory, fetch: None, waiting: VecDeque::new() }
     }
 
     /// What is known, for those who come later.
@@ -104,7 +103,7 @@ impl<C> Cache<C> {
         if self.time_left(now).is_none_or(|left| !left.is_zero()) {
             return Vec::new();
         }
-        let deadline = self.limits.deadline;
+        let deadline = self.memory.limits().deadline;
         let late = Judgement::silence(format!("patroni: no answer within {deadline:?}"));
         let verdict = self.memory.verdict(now, &late);
         self.take_waiting(|arrived| now.since_by_boot(arrived) >= deadline, &verdict)
@@ -113,7 +112,7 @@ impl<C> Cache<C> {
     /// How long until the deadline of the next check.
     pub fn time_left(&self, now: Moment) -> Option<Duration> {
         let (arrived, _) = self.waiting.front()?;
-        Some(self.limits.deadline.saturating_sub(now.since_by_boot(*arrived)))
+        Some(self.memory.limits().deadline.saturating_sub(now.since_by_boot(*arrived)))
     }
 
     /// The number of checks that wait.
@@ -123,7 +122,7 @@ impl<C> Cache<C> {
 
     /// The checks that an observation of that time is fresh enough for.
     fn take_fresh(&mut self, began: Moment, verdict: &Verdict) -> Vec<(C, Verdict)> {
-        let max_age = self.limits.max_age;
+        let max_age = self.memory.limits().max_age;
         self.take_waiting(|arrived| arrived.since(began) <= max_age, verdict)
     }
 

@@ -3,12 +3,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
-use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending};
+use lab::agent::{Agent, Manager, Port, binary, check, check_after_sending, connection};
 use lab::fake_patroni::{Behaviour, FakePatroni, primary, replica};
 use lab::requires;
 
@@ -286,13 +285,6 @@ fn a_socket_on_standard_input_that_is_no_connection_of_haproxys_is_none() {
     let mut rest = String::new();
     theirs.read_to_string(&mut rest).expect("an end");
     assert_eq!(rest, "");
-}
-
-/// A connection, and its other end.
-fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
-    (listener.accept().expect("a client").0, client)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use lab::agent::{Agent, Manager, Port, binary, check, connect, read_reply};
+use lab::agent::{Agent, Manager, Port, binary, check, connect, connection, read_reply};
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::{await_that, requires};
 
@@ -169,11 +169,9 @@ fn a_process_that_dies_with_the_lock_costs_nothing() {
     }
     let host = Host::new(Behaviour::Hang);
     let url = host.patroni.url();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let connection = OwnedFd::from(listener.accept().unwrap().0);
+    let (its, _client) = connection();
     let mut dies = binary();
-    dies.args(["--patroni", &url]).env("RUNTIME_DIRECTORY", host.directory.path()).stdin(connection);
+    dies.args(["--patroni", &url]).env("RUNTIME_DIRECTORY", host.directory.path()).stdin(OwnedFd::from(its));
     let mut dies = dies.stdout(Stdio::null()).spawn().unwrap();
     await_that("its request", || host.patroni.in_flight() == 1);
     let agent = host.each_check(&PATIENT);
@@ -195,11 +193,10 @@ fn a_process_whose_log_takes_nothing_keeps_no_lock() {
     let (_unread, full) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&full, 4096).unwrap();
     (&full).write_all(&[b'.'; 4096]).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (its, client) = connection();
     let mut hangs = binary();
     hangs.args(["--patroni", &host.patroni.url(), "--deadline", "5s"]).stdout(Stdio::null()).stderr(full);
-    hangs.env("RUNTIME_DIRECTORY", host.directory.path()).stdin(OwnedFd::from(listener.accept().unwrap().0));
+    hangs.env("RUNTIME_DIRECTORY", host.directory.path()).stdin(OwnedFd::from(its));
     // What is damaged is to be told of, and so is the verdict.
     fs::write(host.file(), "{").unwrap();
     let mut hangs = hangs.spawn().unwrap();

@@ -163,7 +163,7 @@ impl EndpointTable {
                 state.meter.fetched(took, &observation, &judgement);
                 state.last_observation = Some(observation);
                 let answered = state.cache.fetch_completed(now, judgement);
-                state.fetcher.begin(Work::Save(Box::new(state.cache.memory().clone())));
+                state.fetcher.save(state.cache.memory());
                 answered
             }
         };

@@ -46,6 +46,7 @@ pub(super) struct Fetched {
 pub(super) struct Fetcher {
     work_tx: Sender<Work>,
     thread: JoinHandle<()>,
+    has_memory: bool,
 }
 
 /// Reports as the endpoint of this index.
@@ -78,17 +79,24 @@ impl Fetcher {
         report: Reporter,
     ) -> io::Result<Self> {
         let (work_tx, work_rx) = channel();
-        let name = format!("fetch{endpoint}");
+        let (name, has_memory) = (format!("fetch{endpoint}"), file.is_some());
         let mut work = Worker { endpoint, client, file, report, lock: None, seen: seen.map(Box::new), is_saved: true };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _ = work.run(&work_rx);
         })?;
-        Ok(Fetcher { work_tx, thread })
+        Ok(Fetcher { work_tx, thread, has_memory })
     }
 
     pub(super) fn begin(&self, work: Work) {
         // The thread lives as long as this: a panic in it ends the program.
         let _ = self.work_tx.send(work);
+    }
+
+    /// Leaves what is known for the next process, if there is where.
+    pub(super) fn save(&self, memory: &Memory) {
+        if self.has_memory {
+            self.begin(Work::Save(Box::new(memory.clone())));
+        }
     }
 
     /// Waits until all is written. While it is fetching it has written all but what was told since.

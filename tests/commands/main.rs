@@ -4,7 +4,6 @@ mod haproxy_config;
 mod is;
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -14,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use lab::agent::{Agent, binary};
+use lab::agent::{Agent, binary, connection};
 use lab::any_port;
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::programs::write_script;
@@ -250,11 +249,10 @@ fn explain_shows_what_is_remembered_and_how_old_it_is() {
     };
     // As under inetd.
     let check = |endpoint: &str| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (its, client) = connection();
         let mut command = binary();
         command.args(["--deadline=5s", "--endpoint", endpoint, "--patroni", &patroni.url()]);
-        command.env("RUNTIME_DIRECTORY", directory.path()).stdin(OwnedFd::from(listener.accept().unwrap().0));
+        command.env("RUNTIME_DIRECTORY", directory.path()).stdin(OwnedFd::from(its));
         let mut process = command.stdout(Stdio::null()).spawn().unwrap();
         drop(client);
         process.wait().unwrap();

@@ -86,6 +86,13 @@ pub fn check(address: SocketAddr) -> String {
     read_reply(connect(address))
 }
 
+/// A connection as inetd passes it, and its other end.
+pub fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
+    (listener.accept().expect("a client").0, client)
+}
+
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");

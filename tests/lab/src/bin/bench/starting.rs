@@ -1,14 +1,14 @@
 //! What a process costs: one for each check, and the start of the persistent service.
 
 use std::error::Error;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::Process;
-use lab::agent::Port;
+use lab::agent::{Port, connection};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
@@ -20,11 +20,10 @@ use crate::{Bench, Outcome, ROUNDS};
 const RUN: &str = "/dev/shm";
 
 /// Gives a program a connection as its standard input, as inetd does, and a memory.
-fn with_connection(command: &mut Command, memory: &Path) -> Result<TcpStream, Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let client = TcpStream::connect(listener.local_addr()?)?;
-    command.stdin(OwnedFd::from(listener.accept()?.0)).env("RUNTIME_DIRECTORY", memory).env("BOOT_ID", "bench");
-    Ok(client)
+fn with_connection(command: &mut Command, memory: &Path) -> TcpStream {
+    let (its, client) = connection();
+    command.stdin(OwnedFd::from(its)).env("RUNTIME_DIRECTORY", memory).env("BOOT_ID", "bench");
+    client
 }
 
 impl Bench<'_> {
@@ -50,7 +49,7 @@ impl Bench<'_> {
             let before = used()?;
             for _ in 0..100 {
                 let mut command = Command::new(program);
-                let client = with_connection(command.args(arguments), memory.path())?;
+                let client = with_connection(command.args(arguments), memory.path());
                 let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
                 drop(client);
                 process.wait()?;
@@ -70,7 +69,7 @@ impl Bench<'_> {
             command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program]).args(arguments);
             // As few variables as in a unit: what is read of them is counted as well.
             command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-            drop(with_connection(&mut command, memory.path())?);
+            drop(with_connection(&mut command, memory.path()));
             let output = command.output()?;
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             let count = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
