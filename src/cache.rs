@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(cache.fetch_completed(clock.at(200), found(serve())), [(1, serve())]);
         assert_eq!(cache.waiting(), 1);
         assert!(cache.begin_fetch(clock.at(200)));
-        let stand_by = Verdict::StandBy("replica".into());
+        let stand_by = Verdict::stand_by("replica");
         assert_eq!(cache.fetch_completed(clock.at(210), found(stand_by.clone())), [(2, stand_by)]);
     }
 
@@ -244,8 +244,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_to_be_confirmed_costs_one_more_request_and_no_wrong_word() {
-        let without_lock =
-            || Judgement { verdict: Verdict::StandBy("primary".into()), evidence: Evidence::WithoutLock };
+        let without_lock = || Judgement { verdict: Verdict::stand_by("primary"), evidence: Evidence::WithoutLock };
         let (mut cache, clock) = cache();
         check(&mut cache, &clock, 0, found(serve()));
         cache.look_up_or_wait(clock.at(1000), 1);

@@ -79,8 +79,11 @@ const TAG_SINCE: Version = (2, 1, 0);
 /// runs.
 const READINESS_PARAMETERS_SINCE: Version = (4, 1, 0);
 
-/// A health check endpoint with its parameters. Its `Display` is the request path that Patroni
-/// gets.
+/// The body says whether a replica streams from this version on (`postgresql/__init__.py`,
+/// `replication_state_from_parameters`).
+const REPLICATION_STATE_SINCE: Version = (3, 0, 4);
+
+/// A health check endpoint with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     path: &'static str,
@@ -90,6 +93,9 @@ pub struct Endpoint {
     lag: Option<u64>,
     /// Which lag counts for `/readiness`: `apply`, or `write`.
     mode: Option<&'static str>,
+    /// `replication_state=streaming`. Patroni's releases up to 4.1 ignore it, so it is not sent; the
+    /// rule reads the body.
+    must_stream: bool,
     /// `tag_NAME=VALUE`, as it stands in the query.
     tags: Vec<String>,
 }
@@ -101,7 +107,15 @@ impl Endpoint {
     }
 
     fn plain(known: &Known) -> Endpoint {
-        Endpoint { path: known.path, kind: known.kind, since: known.since, lag: None, mode: None, tags: Vec::new() }
+        Endpoint {
+            path: known.path,
+            kind: known.kind,
+            since: known.since,
+            lag: None,
+            mode: None,
+            must_stream: false,
+            tags: Vec::new(),
+        }
     }
 
     /// What a node must be to take this endpoint's traffic.
@@ -125,9 +139,54 @@ impl Endpoint {
         !self.tags.is_empty()
     }
 
+    /// Whether a replica must stream from its primary.
+    pub fn must_stream(&self) -> bool {
+        self.must_stream
+    }
+
     /// Whether the answer depends on more than role and state: on lag or on tags.
-    pub fn is_filtered(&self) -> bool {
+    fn is_filtered(&self) -> bool {
         self.lag.is_some() || self.mode.is_some() || !self.tags.is_empty()
+    }
+
+    /// The path without its parameters, and one for all names that Patroni has for it.
+    pub fn group(&self) -> &'static str {
+        match self.path {
+            "/master" | "/read-write" => "/primary",
+            "/standby_leader" => "/standby-leader",
+            "/synchronous" => "/sync",
+            "/asynchronous" => "/async",
+            "/read-only-synchronous" => "/read-only-sync",
+            path => path,
+        }
+    }
+
+    /// Why Patroni may say no of a replica that is running, in a few words; nothing where only its
+    /// role can be the reason.
+    pub fn replica_requirements(&self) -> String {
+        let kind = match self.group() {
+            "/sync" | "/read-only-sync" => Some("not sync".to_owned()),
+            "/async" => Some("not async".to_owned()),
+            "/quorum" | "/read-only-quorum" => Some("not quorum".to_owned()),
+            _ => None,
+        };
+        let lag = self.lag.map(|lag| format!("lag over {}", format_bytes(lag)));
+        let tags = self.tags.iter().map(|tag| format!("not tagged {}", tag.strip_prefix("tag_").unwrap_or(tag)));
+        kind.into_iter().chain(lag).chain(tags).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// What Patroni is sent.
+    pub fn request_path(&self) -> String {
+        self.text(false)
+    }
+
+    fn text(&self, with_ours: bool) -> String {
+        let lag = self.lag.map(|bytes| format!("lag={bytes}"));
+        let mode = self.mode.map(|mode| format!("mode={mode}"));
+        let ours = (with_ours && self.must_stream).then(|| "replication_state=streaming".to_owned());
+        let parameters: Vec<_> = lag.into_iter().chain(mode).chain(ours).chain(self.tags.clone()).collect();
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", self.path, parameters.join("&"))
     }
 
     /// Whether the answer is a probe's, with a status and no body, and yet the version of Patroni
@@ -144,13 +203,14 @@ impl Endpoint {
         }
         let lag = self.lag.map_or((0, 0, 0), |_| LAG_SINCE);
         let tags = self.tags.first().map_or((0, 0, 0), |_| TAG_SINCE);
-        self.since.max(lag).max(tags)
+        let streaming = if self.must_stream { REPLICATION_STATE_SINCE } else { (0, 0, 0) };
+        self.since.max(lag).max(tags).max(streaming)
     }
 
     /// Whether an older Patroni may say 200 to it, because it takes it for another endpoint or
     /// ignores a parameter.
     pub fn fails_open(&self) -> bool {
-        self.is_filtered() || self.path.starts_with("/read-only-")
+        self.is_filtered() || self.must_stream || self.path.starts_with("/read-only-")
     }
 
     fn add(&mut self, parameter: &str) -> Result<(), String> {
@@ -173,6 +233,18 @@ impl Endpoint {
             if self.mode.replace(known).is_some() {
                 return Err("mode is given twice; Patroni would use the first only".into());
             }
+        } else if name == "replication_state" {
+            if self.kind != Kind::Reads {
+                return Err(format!(
+                    "{path} has no parameter {name}; the endpoints for reads have it, such as /replica"
+                ));
+            }
+            if value != "streaming" {
+                return Err(format!("{name}={value}: write {name}=streaming, there is no other"));
+            }
+            if std::mem::replace(&mut self.must_stream, true) {
+                return Err(format!("{name} is given twice"));
+            }
         } else if name.len() > "tag_".len() && name.starts_with("tag_") {
             if !matches!(self.kind, Kind::Reads | Kind::Health) {
                 return Err(format!("Patroni ignores tags on {path}"));
@@ -190,7 +262,7 @@ impl Endpoint {
             self.tags.push(parameter.to_owned());
         } else {
             return Err(format!(
-                "{name:?} is no parameter of Patroni's health checks; they have lag, tag_NAME and mode"
+                "{name:?} is no parameter of Patroni's health checks; they have lag, replication_state, tag_NAME and mode"
             ));
         }
         Ok(())
@@ -224,32 +296,29 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.path)?;
-        let lag = self.lag.map(|bytes| format!("lag={bytes}"));
-        let mode = self.mode.map(|mode| format!("mode={mode}"));
-        for (i, parameter) in lag.iter().chain(&mode).chain(&self.tags).enumerate() {
-            write!(f, "{}{parameter}", if i == 0 { '?' } else { '&' })?;
-        }
-        Ok(())
+        f.write_str(&self.text(true))
     }
 }
 
-/// A number of bytes with one of the units of Patroni's `utils.py`, `parse_int`. Patroni ignores a
-/// lag that it does not understand, `10mb` and `10M` among them, and would then say 200 at any lag.
+/// The units of Patroni's `utils.py`, `parse_int`.
+const UNITS: [(&str, u64); 5] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10), ("B", 1)];
+
+/// A number of bytes with one of the units. Patroni ignores a lag that it does not understand,
+/// `10mb` and `10M` among them, and would then say 200 at any lag.
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let factor: Option<u64> = match unit {
-        "" | "B" => Some(1),
-        "kB" => Some(1 << 10),
-        "MB" => Some(1 << 20),
-        "GB" => Some(1 << 30),
-        "TB" => Some(1 << 40),
-        _ => None,
-    };
+    let factor = UNITS.into_iter().find(|(name, _)| *name == unit || unit.is_empty() && *name == "B");
     factor
-        .and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor))
+        .and_then(|(_, factor)| number.parse::<u64>().ok()?.checked_mul(factor))
         .ok_or_else(|| format!("lag={text}: write a whole number and B, kB, MB, GB or TB (case counts), such as 16MB"))
+}
+
+/// The same for people, in the greatest unit of which it is a whole number.
+fn format_bytes(bytes: u64) -> String {
+    let unit = UNITS.into_iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    let (name, factor) = unit.unwrap_or(("B", 1));
+    format!("{}{name}", bytes / factor)
 }
 
 /// Text that stands in a query as it is: unreserved characters (RFC 3986, 2.3) and `%XX`. A plain

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::file::read_at_most;
 use crate::text::single_spaced;
-use crate::verdict::Verdict;
+use crate::verdict::{Sessions, Verdict};
 
 /// The longest reason, in bytes. HAProxy is told less.
 const REASON_LIMIT: usize = 200;
@@ -50,7 +50,7 @@ impl Hold {
 
     /// The verdict as it is while the node is held: whatever Patroni says, it takes no traffic.
     pub fn overriding(&self, verdict: Verdict) -> Verdict {
-        self.reason().map_or(verdict, |why| Verdict::held(&why))
+        self.reason().map_or(verdict, |why| Verdict::held(&why, Sessions::Cut))
     }
 
     /// Begins a hold, or gives one another reason.
@@ -132,9 +132,9 @@ mod tests {
         assert_eq!(hold.overriding(serve()), serve());
         assert!(!hold.end().unwrap());
         hold.begin("new disk").unwrap();
-        assert_eq!(hold.overriding(serve()), Verdict::Held("held: new disk".into()));
+        assert_eq!(hold.overriding(serve()), Verdict::held("new disk", Sessions::Cut));
         hold.begin("").unwrap();
-        assert_eq!(hold.overriding(Verdict::Fail("postgres: stopping".into())), Verdict::Held("held".into()));
+        assert_eq!(hold.overriding(Verdict::Fail("postgres: stopping".into())), Verdict::held("", Sessions::Cut));
         assert!(hold.end().unwrap());
         assert_eq!(hold.overriding(serve()), serve());
         assert_eq!(fs::read_dir(directory.path().join("etc")).unwrap().count(), 0, "nothing is left beside it");

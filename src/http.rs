@@ -166,6 +166,7 @@ impl Response {
 mod tests {
     use super::*;
     use crate::haproxy::reply::{ReplyFormat, ReplyPolicy};
+    use crate::verdict::Sessions;
 
     #[test]
     fn a_head_is_a_method_and_a_target_or_a_400_with_the_reason() {
@@ -221,7 +222,7 @@ mod tests {
                     Cache-Control: no-store\r\nConnection: close\r\n\r\n";
         assert_eq!(ready.to_bytes(), format!("{head}READY UP # primary\n").as_bytes());
         assert_eq!(ready.to(Method::Head).to_bytes(), head.as_bytes(), "the length is that of the body");
-        for verdict in [Verdict::StandBy("x".into()), Verdict::Fail("x".into()), Verdict::held("x")] {
+        for verdict in [Verdict::stand_by("x"), Verdict::Fail("x".into()), Verdict::held("x", Sessions::Cut)] {
             assert_eq!(of(verdict).code(), "503");
         }
         assert_eq!(Response::bad("why").code(), "400");

@@ -251,7 +251,7 @@ impl Memory {
             (None, _) => return judgement,
             (_, Verdict::Fail(_)) => judgement.verdict,
             (Some(true), _) => Verdict::Serve(why()),
-            (Some(false), _) => Verdict::StandBy(why()),
+            (Some(false), _) => Verdict::stand_by(why()),
         };
         Judgement { verdict, evidence: Evidence::Conclusive { has_lock: has_lock_now } }
     }

@@ -18,11 +18,20 @@ pub enum Verdict {
     /// The node may take this endpoint's traffic.
     Serve(String),
     /// The node is healthy, but not for this endpoint.
-    StandBy(String),
+    StandBy(String, Sessions),
     /// Something is wrong.
     Fail(String),
     /// An operator holds the node back, whatever Patroni says.
-    Held(String),
+    Held(String, Sessions),
+}
+
+/// What may become of the open sessions of a node that is to get no new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sessions {
+    /// They are on the wrong node.
+    Cut,
+    /// They may stay until their clients end them.
+    MayStay,
 }
 
 /// One observation judged without memory: the verdict that it suggests, and how much it settles.
@@ -75,29 +84,34 @@ pub enum Evidence {
 
 impl Verdict {
     /// Held for this reason, if one was given.
-    pub fn held(why: &str) -> Self {
-        Verdict::Held(if why.is_empty() { "held".into() } else { format!("held: {why}") })
+    pub fn held(why: &str, sessions: Sessions) -> Self {
+        Verdict::Held(if why.is_empty() { "held".into() } else { format!("held: {why}") }, sessions)
+    }
+
+    /// A node with another role than the endpoint wants.
+    pub fn stand_by(why: impl Into<String>) -> Self {
+        Verdict::StandBy(why.into(), Sessions::Cut)
     }
 
     /// The verdict in one word, for programs.
     pub fn word(&self) -> &'static str {
         match self {
             Verdict::Serve(_) => "serve",
-            Verdict::StandBy(_) => "standby",
+            Verdict::StandBy(..) => "standby",
             Verdict::Fail(_) => "fail",
-            Verdict::Held(_) => "held",
+            Verdict::Held(..) => "held",
         }
     }
 
     /// The reason, in a few more.
     pub fn why(&self) -> &str {
-        let (Verdict::Serve(why) | Verdict::StandBy(why) | Verdict::Fail(why) | Verdict::Held(why)) = self;
+        let (Verdict::Serve(why) | Verdict::StandBy(why, _) | Verdict::Fail(why) | Verdict::Held(why, _)) = self;
         why
     }
 
     /// Cuts the reason to this many bytes at most.
     pub(crate) fn cut_why(&mut self, limit: usize) {
-        let (Verdict::Serve(why) | Verdict::StandBy(why) | Verdict::Fail(why) | Verdict::Held(why)) = self;
+        let (Verdict::Serve(why) | Verdict::StandBy(why, _) | Verdict::Fail(why) | Verdict::Held(why, _)) = self;
         let end = (0..=limit).rev().find(|end| why.is_char_boundary(*end));
         why.truncate(end.unwrap_or_default());
     }
@@ -155,7 +169,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let nobody_has_it = node.cluster_unlocked && (node.pause || looked_just_now(answer.date, node));
     let unlocked = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
-        "running" if is_200 && role_fits(endpoint, node) => {
+        "running" if is_200 && role_fits(endpoint, node) && !fails_to_stream(endpoint, node) => {
             let verdict = Verdict::Serve(describe(node) + &cluster_flags(node));
             // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every
             // primary.
@@ -165,22 +179,26 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
                 (false, _) => Judgement::conclusive(verdict, has_lock),
             }
         }
-        "running" if leads && nobody_has_it => unlocked(Verdict::StandBy(describe(node) + &cluster_flags(node))),
+        "running" if leads && nobody_has_it => unlocked(Verdict::stand_by(describe(node) + &cluster_flags(node))),
         "running" if leads && !endpoint.has_tags() => {
             let without = format!("{} without the leader lock", node.role_text());
             if node.pause {
                 let looked = node.dcs_last_seen;
-                let verdict = Verdict::StandBy(without + ", paused");
+                let verdict = Verdict::stand_by(without + ", paused");
                 return Judgement { verdict, evidence: Evidence::WithoutLockInPause { looked } };
             }
-            let verdict = Verdict::StandBy(without);
+            let verdict = Verdict::stand_by(without);
             if node.cluster_unlocked {
                 // Its look is old, so it was neither started just now, nor is the answer torn.
                 return Judgement::conclusive(verdict, Some(false));
             }
             Judgement { verdict, evidence: Evidence::WithoutLock }
         }
-        "running" => Judgement::conclusive(Verdict::StandBy(standby_reason(endpoint, answer.status, node)), has_lock),
+        "running" => {
+            let sessions = if is_replica_for_reads(endpoint, node) { Sessions::MayStay } else { Sessions::Cut };
+            let verdict = Verdict::StandBy(standby_reason(endpoint, answer.status, node), sessions);
+            Judgement::conclusive(verdict, has_lock)
+        }
         "unknown" => {
             let verdict = Verdict::Fail(format!("postgres: state unknown{}", known_bug_hint(node)));
             let fits = role_fits(endpoint, node);
@@ -286,14 +304,30 @@ fn is_leaders(endpoint: &Endpoint, node: &Node) -> bool {
     }
 }
 
+fn is_replica_for_reads(endpoint: &Endpoint, node: &Node) -> bool {
+    endpoint.kind() == Kind::Reads && node.role == "replica"
+}
+
+/// The veto by `replication_state=streaming`. As in Patroni's `do_GET` (in no release yet), it is
+/// for replicas only.
+fn fails_to_stream(endpoint: &Endpoint, node: &Node) -> bool {
+    endpoint.must_stream() && node.role == "replica" && node.replication_state.as_deref() != Some("streaming")
+}
+
 fn standby_reason(endpoint: &Endpoint, status: u16, node: &Node) -> String {
-    let why = match endpoint.kind() {
-        _ if is_being_promoted(endpoint, status, node) => ", being promoted".to_owned(),
-        Kind::Reads if node.tags.noloadbalance => " noloadbalance".to_owned(),
-        Kind::Reads if endpoint.is_filtered() && !node.is_primary() => format!(" but not {endpoint}"),
-        _ => String::new(),
+    let why = if is_being_promoted(endpoint, status, node) {
+        "being promoted".to_owned()
+    } else if !is_replica_for_reads(endpoint, node) {
+        String::new()
+    } else if node.tags.noloadbalance {
+        "tagged noloadbalance".to_owned()
+    } else if fails_to_stream(endpoint, node) {
+        "not streaming".to_owned()
+    } else {
+        endpoint.replica_requirements()
     };
-    describe(node) + &why + &cluster_flags(node)
+    let comma = if why.is_empty() { "" } else { ", " };
+    format!("{}{comma}{why}{}", describe(node), cluster_flags(node))
 }
 
 #[cfg(test)]

@@ -26,9 +26,9 @@ fn replay(section: &Section) -> &'static str {
     let Judgement { verdict, evidence } = judged(section);
     match (evidence, verdict) {
         (Evidence::Conclusive { .. }, Verdict::Serve(_)) => "Serve",
-        (Evidence::Conclusive { .. }, Verdict::StandBy(_)) => "StandBy",
+        (Evidence::Conclusive { .. }, Verdict::StandBy(..)) => "StandBy",
         (Evidence::Conclusive { .. }, Verdict::Fail(_)) => "Fail",
-        (Evidence::Conclusive { .. }, Verdict::Held(_)) => "Held",
+        (Evidence::Conclusive { .. }, Verdict::Held(..)) => "Held",
         (Evidence::Silence, _) => "(silence)",
         (Evidence::StateUnknown, _) => "(unknown)",
         (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, _) => "(without)",

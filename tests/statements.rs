@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use patroni_check::cli;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::haproxy::reply::{OnFailure, OnStandby, ReplyFormat, ReplyPolicy};
-use patroni_check::verdict::Verdict;
+use patroni_check::verdict::{Sessions, Verdict};
 
 /// A file of the repository.
 fn text(path: &str) -> String {
@@ -51,16 +51,17 @@ fn setting(unit: &str, name: &str) -> Option<String> {
 /// `READY UP` and `READY`, for each verdict and each choice of words; `refused` where plain words
 /// refuse it.
 fn replies() -> BTreeSet<(String, String)> {
-    let primary: Endpoint = "/primary".parse().unwrap();
+    let replica: Endpoint = "/replica".parse().unwrap();
     let standbys = [OnStandby::Maint, OnStandby::Drain, OnStandby::Down];
     let failures = [OnFailure::Maint, OnFailure::Down, OnFailure::Drain];
-    let stand_by = || Verdict::StandBy("why".into());
+    let stand_by = || Verdict::StandBy("why".into(), Sessions::MayStay);
     let fail = || Verdict::Fail("why".into());
-    let all = [(Verdict::Serve("why".into()), None, None), (Verdict::held("why"), None, None)].into_iter();
+    let held = [Sessions::Cut, Sessions::MayStay].map(|sessions| (Verdict::held("why", sessions), None, None));
+    let all = [(Verdict::Serve("why".into()), None, None)].into_iter().chain(held);
     let all = all.chain(standbys.map(|words| (stand_by(), Some(words), None)));
     let all = all.chain(failures.map(|words| (fail(), None, Some(words))));
     let words = |verdict: &Verdict, format, on_standby, on_failure| {
-        let policy = ReplyPolicy::new(&primary, format, on_standby, on_failure);
+        let policy = ReplyPolicy::new(&replica, format, on_standby, on_failure);
         policy.map_or("refused", |policy| policy.reply(verdict).unwrap().words()).to_owned()
     };
     all.map(|(verdict, on_standby, on_failure)| {

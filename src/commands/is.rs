@@ -51,7 +51,7 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
         let verdict = ask(config, question, limit)?;
         let status = match verdict {
             Verdict::Serve(_) => YES,
-            Verdict::StandBy(_) | Verdict::Held(_) => NO,
+            Verdict::StandBy(..) | Verdict::Held(..) => NO,
             Verdict::Fail(_) => UNKNOWN,
         };
         if status == YES || start.elapsed() + PAUSE > question.wait {

@@ -26,8 +26,18 @@ fn parameters_are_sent_so_that_patroni_cannot_misread_them() {
         ("/readiness?mode=apply", "/readiness?mode=apply"),
     ];
     for (written, sent) in table {
-        assert_eq!(written.parse::<Endpoint>().unwrap().to_string(), sent);
+        let endpoint: Endpoint = written.parse().unwrap();
+        assert_eq!((endpoint.request_path(), endpoint.to_string()), (sent.to_owned(), sent.to_owned()));
     }
+}
+
+#[test]
+fn what_we_judge_ourselves_is_not_sent() {
+    let endpoint: Endpoint = "/async?tag_a=b&replication_state=streaming&lag=1kB".parse().unwrap();
+    assert_eq!(endpoint.request_path(), "/async?lag=1024&tag_a=b");
+    assert_eq!(endpoint.to_string(), "/async?lag=1024&replication_state=streaming&tag_a=b");
+    assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+    assert_ne!(endpoint, "/async?tag_a=b&lag=1kB".parse().unwrap());
 }
 
 #[test]
@@ -69,7 +79,13 @@ fn what_patroni_would_misread_or_ignore_is_refused() {
         ("/replica?tag_zone=a b", "%XX"),
         ("/replica?tag_zone=%4", "%XX"),
         ("/replica?tag_zone=a\r\nHost: b", "%XX"),
-        ("/replica?replication_state=streaming", "no parameter"),
+        ("/replica?replication_state=", "no other"),
+        ("/replica?replication_state", "no other"),
+        ("/replica?replication_state=in%20archive%20recovery", "no other"),
+        ("/replica?replication_state=Streaming", "no other"),
+        ("/replica?replication_state=streaming&replication_state=streaming", "twice"),
+        ("/primary?replication_state=streaming", "no parameter"),
+        ("/health?replication_state=streaming", "no parameter"),
     ];
     for (written, complaint) in table {
         let error = written.parse::<Endpoint>().expect_err(written);
@@ -85,6 +101,8 @@ fn the_version_needed_is_that_of_the_endpoint_and_of_its_parameters() {
         ("/replica", (0, 0, 0)),
         ("/replica?lag=1MB", (2, 0, 0)),
         ("/replica?lag=1MB&tag_a=b", (2, 1, 0)),
+        ("/replica?lag=1MB&replication_state=streaming", (3, 0, 4)),
+        ("/quorum?replication_state=streaming", (4, 0, 0)),
         ("/leader", (2, 1, 0)),
         ("/read-only-sync?tag_a=b", (2, 1, 5)),
         ("/read-only-quorum?lag=1MB", (4, 0, 0)),

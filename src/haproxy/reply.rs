@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::endpoint::Endpoint;
 use crate::text::single_spaced;
-use crate::verdict::Verdict;
+use crate::verdict::{Sessions, Verdict};
 
 /// With its `\n`; HAProxy cuts a description at 127.
 const LIMIT: usize = 120;
@@ -28,7 +28,8 @@ pub enum OnStandby {
     /// In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down
     /// shutdown-sessions`.
     Maint,
-    /// No new sessions; never cuts one.
+    /// No new sessions, and none is cut, where they may stay: on a replica that only lags behind, say.
+    /// Elsewhere it is `Maint`.
     Drain,
     /// Down.
     Down,
@@ -70,7 +71,8 @@ impl ReplyPolicy {
     /// format it is always `maint`.
     ///
     /// # Errors
-    /// `plain` has no `UP` that could revert a `DOWN`, so it refuses `down`.
+    /// `plain` has no `UP` that could revert a `DOWN`, so it refuses `down`. What only one node serves
+    /// refuses to drain the others.
     pub fn new(
         endpoint: &Endpoint,
         format: ReplyFormat,
@@ -87,6 +89,12 @@ impl ReplyPolicy {
                 return refuse("on-failure");
             }
         }
+        if on_standby == Some(OnStandby::Drain) && endpoint.is_for_one() {
+            return Err(format!(
+                "on-standby drain: a former primary would keep the sessions of {endpoint}, and nothing in them would \
+                 be written; give it to the views for reads alone, as in /replica?on-standby=drain"
+            ));
+        }
         let default = if is_plain || endpoint.is_for_one() { OnFailure::Maint } else { OnFailure::Down };
         Ok(ReplyPolicy {
             format,
@@ -99,10 +107,10 @@ impl ReplyPolicy {
     pub fn reply(&self, verdict: &Verdict) -> Option<Reply> {
         let words = match verdict {
             Verdict::Serve(_) => "READY UP",
-            Verdict::StandBy(_) => match self.on_standby {
-                OnStandby::Maint => "MAINT UP",
-                OnStandby::Drain => "DRAIN UP",
-                OnStandby::Down => "READY DOWN",
+            Verdict::StandBy(_, sessions) => match (self.on_standby, sessions) {
+                (OnStandby::Drain, Sessions::MayStay) => "DRAIN UP",
+                (OnStandby::Maint, _) | (OnStandby::Drain, Sessions::Cut) => "MAINT UP",
+                (OnStandby::Down, _) => "READY DOWN",
             },
             Verdict::Fail(_) => match self.on_failure {
                 OnFailure::Maint => "MAINT DOWN",
@@ -110,7 +118,8 @@ impl ReplyPolicy {
                 OnFailure::Drain => "DRAIN UP",
                 OnFailure::Silent => return None,
             },
-            Verdict::Held(_) => "MAINT UP",
+            Verdict::Held(_, Sessions::Cut) => "MAINT UP",
+            Verdict::Held(_, Sessions::MayStay) => "DRAIN UP",
         };
         Some(match self.format {
             ReplyFormat::Full => Reply { words, reason: Some(clean(verdict.why())) },
@@ -165,8 +174,14 @@ mod tests {
     fn serve() -> Verdict {
         Verdict::Serve("primary timeline 3".into())
     }
-    fn stand_by() -> Verdict {
-        Verdict::StandBy("replica streaming".into())
+    fn lags() -> Verdict {
+        Verdict::StandBy("replica streaming".into(), Sessions::MayStay)
+    }
+    fn primary() -> Verdict {
+        Verdict::stand_by("primary timeline 3")
+    }
+    fn held(sessions: Sessions) -> Verdict {
+        Verdict::held("new disk", sessions)
     }
     fn fail() -> Verdict {
         Verdict::Fail("patroni: connection refused".into())
@@ -175,27 +190,35 @@ mod tests {
     #[test]
     fn each_verdict_by_each_policy() {
         use {OnFailure as F, OnStandby as S, ReplyFormat::*};
-        let primary = "/primary".parse().unwrap();
+        let replica = "/replica".parse().unwrap();
         let table = [
             (Full, None, None, serve(), "READY UP # primary timeline 3\n"),
-            (Full, None, None, stand_by(), "MAINT UP # replica streaming\n"),
-            (Full, Some(S::Maint), None, stand_by(), "MAINT UP # replica streaming\n"),
-            (Full, Some(S::Drain), None, stand_by(), "DRAIN UP # replica streaming\n"),
-            (Full, Some(S::Down), None, stand_by(), "READY DOWN # replica streaming\n"),
-            (Full, None, None, fail(), "MAINT DOWN # patroni: connection refused\n"),
+            (Full, None, None, primary(), "MAINT UP # primary timeline 3\n"),
+            (Full, None, None, lags(), "MAINT UP # replica streaming\n"),
+            (Full, Some(S::Maint), None, lags(), "MAINT UP # replica streaming\n"),
+            (Full, Some(S::Drain), None, lags(), "DRAIN UP # replica streaming\n"),
+            (Full, Some(S::Drain), None, primary(), "MAINT UP # primary timeline 3\n"),
+            (Full, Some(S::Down), None, lags(), "READY DOWN # replica streaming\n"),
+            (Full, Some(S::Down), None, primary(), "READY DOWN # primary timeline 3\n"),
+            (Full, None, None, held(Sessions::Cut), "MAINT UP # held: new disk\n"),
+            (Full, Some(S::Down), Some(F::Down), held(Sessions::MayStay), "DRAIN UP # held: new disk\n"),
+            (Full, None, None, fail(), "READY DOWN # patroni: connection refused\n"),
             (Full, None, Some(F::Maint), fail(), "MAINT DOWN # patroni: connection refused\n"),
             (Full, None, Some(F::Down), fail(), "READY DOWN # patroni: connection refused\n"),
             (Full, None, Some(F::Drain), fail(), "DRAIN UP # patroni: connection refused\n"),
             (Full, None, Some(F::Silent), fail(), "(silence)"),
             (Plain, None, None, serve(), "READY\n"),
-            (Plain, None, None, stand_by(), "MAINT\n"),
+            (Plain, None, None, lags(), "MAINT\n"),
+            (Plain, Some(S::Drain), None, primary(), "MAINT\n"),
+            (Plain, None, None, held(Sessions::Cut), "MAINT\n"),
+            (Plain, None, None, held(Sessions::MayStay), "DRAIN\n"),
             (Plain, None, None, fail(), "MAINT\n"),
-            (Plain, Some(S::Drain), None, stand_by(), "DRAIN\n"),
+            (Plain, Some(S::Drain), None, lags(), "DRAIN\n"),
             (Plain, None, Some(F::Drain), fail(), "DRAIN\n"),
             (Plain, None, Some(F::Silent), fail(), "(silence)"),
         ];
         for (words, on_standby, on_failure, verdict, expected) in table {
-            assert_eq!(line(ReplyPolicy::new(&primary, words, on_standby, on_failure), &verdict), expected);
+            assert_eq!(line(ReplyPolicy::new(&replica, words, on_standby, on_failure), &verdict), expected);
         }
     }
 
@@ -215,6 +238,23 @@ mod tests {
         for (endpoint, words, expected) in table {
             let got = line(ReplyPolicy::new(&endpoint.parse().unwrap(), words, None, None), &fail());
             assert!(got.starts_with(expected), "{endpoint}: {got}");
+        }
+    }
+
+    #[test]
+    fn what_one_node_serves_refuses_to_drain_the_others() {
+        for (endpoint, is_refused) in [
+            ("/primary", true),
+            ("/leader", true),
+            ("/standby_leader", true),
+            ("/read-only", false),
+            ("/health", false),
+        ] {
+            let policy = |on_standby, on_failure| {
+                ReplyPolicy::new(&endpoint.parse().unwrap(), ReplyFormat::Full, on_standby, on_failure)
+            };
+            assert_eq!(policy(Some(OnStandby::Drain), None).is_err(), is_refused, "{endpoint}");
+            policy(None, Some(OnFailure::Drain)).unwrap();
         }
     }
 

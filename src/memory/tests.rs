@@ -54,7 +54,7 @@ fn serve() -> Verdict {
     Verdict::Serve("primary".into())
 }
 fn stand_by() -> Verdict {
-    Verdict::StandBy("primary".into())
+    Verdict::stand_by("primary")
 }
 fn just_back() -> Verdict {
     Verdict::Fail("patroni: just back from a silence; asked again".into())
@@ -66,7 +66,7 @@ fn holds() -> Judgement {
     conclusive(serve(), true)
 }
 fn replica() -> Judgement {
-    conclusive(Verdict::StandBy("replica".into()), false)
+    conclusive(Verdict::stand_by("replica"), false)
 }
 fn refused() -> Judgement {
     Judgement::silence("patroni: connection refused".into())

@@ -69,7 +69,7 @@ impl Client {
 
     fn get_over(&self, connector: impl Connector, endpoint: &Endpoint) -> Observation {
         let agent = self.agent(connector).map_err(NoAnswer::Other)?;
-        let mut answer = ask(&agent, &format!("{}{endpoint}", self.base))?;
+        let mut answer = ask(&agent, &format!("{}{}", self.base, endpoint.request_path()))?;
         if answer.status == 200 && endpoint.hides_version() {
             answer.body = ask(&agent, &format!("{}/health", self.base))?.body;
         }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::hold::Hold;
-use crate::verdict::Verdict;
+use crate::verdict::{Sessions, Verdict};
 
 pub(super) struct HoldLookup {
     hold: Hold,
@@ -23,7 +23,7 @@ impl HoldLookup {
     /// The verdict, unless the node is held.
     pub(super) fn overriding(&self, verdict: Verdict) -> Verdict {
         match self.reason.get_or_init(|| self.hold.reason()) {
-            Some(why) => Verdict::held(why),
+            Some(why) => Verdict::held(why, Sessions::Cut),
             None => verdict,
         }
     }

@@ -110,7 +110,7 @@ impl Meter {
     pub(super) fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
         self.fetches.observe(took.as_secs_f64());
         let kind = match (observation, &judgement.verdict) {
-            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(_)) => return,
+            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(..)) => return,
             (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
             (Ok(_), _) => "bad_answer",
             (Err(_), _) => "no_answer",

@@ -16,7 +16,11 @@ fn serve(why: &str) -> Verdict {
     Verdict::Serve(why.into())
 }
 fn stand_by(why: &str) -> Verdict {
-    Verdict::StandBy(why.into())
+    Verdict::stand_by(why)
+}
+/// A replica whose sessions may stay.
+fn spare(why: &str) -> Verdict {
+    Verdict::StandBy(why.into(), Sessions::MayStay)
 }
 fn fail(why: &str) -> Verdict {
     Verdict::Fail(why.into())
@@ -71,7 +75,7 @@ fn status_and_state_and_role_decide() {
         ("/read-only", 200, "running", "primary", serve("primary"), LOCK_HERE),
         ("/read-only", 503, "running", "primary", without("primary"), WithoutLock),
         ("/read-only", 200, "running", "replica", serve("replica"), LOCK_ELSEWHERE),
-        ("/sync", 503, "running", "replica", stand_by("replica"), NO_MATTER),
+        ("/sync", 503, "running", "replica", spare("replica, not sync"), NO_MATTER),
         ("/sync", 503, "running", "primary", stand_by("primary"), NO_MATTER),
         ("/health", 200, "running", "replica", serve("replica"), NO_MATTER),
         ("/health", 503, "stopped", "replica", fail("postgres: stopped"), NO_MATTER),
@@ -290,7 +294,86 @@ fn the_reason_tells_what_the_node_is() {
     };
     assert_eq!(judged("/primary", 503, Body::Node(streaming())).verdict, stand_by("replica streaming"));
     let tagged = Node { tags: Tags { noloadbalance: true }, ..streaming() };
-    assert_eq!(judged("/replica", 503, Body::Node(tagged)).verdict, stand_by("replica streaming noloadbalance"));
-    let lagging = judged("/replica?lag=1kB", 503, Body::Node(streaming())).verdict;
-    assert_eq!(lagging, stand_by("replica streaming but not /replica?lag=1024"));
+    assert_eq!(judged("/replica", 503, Body::Node(tagged)).verdict, spare("replica streaming, tagged noloadbalance"));
+    let table = [
+        ("/replica", "replica streaming"),
+        ("/replica?lag=1kB", "replica streaming, lag over 1kB"),
+        ("/read-only?lag=1025", "replica streaming, lag over 1025B"),
+        ("/replica?lag=0", "replica streaming, lag over 0B"),
+        ("/replica?tag_zone=a", "replica streaming, not tagged zone=a"),
+        (
+            "/replica?tag_a=1&tag_tag_b=2&lag=16MB",
+            "replica streaming, lag over 16MB or not tagged a=1 or not tagged tag_b=2",
+        ),
+        ("/sync", "replica streaming, not sync"),
+        ("/asynchronous?lag=1TB", "replica streaming, not async or lag over 1TB"),
+        ("/read-only-synchronous", "replica streaming, not sync"),
+        ("/quorum", "replica streaming, not quorum"),
+        // Patroni itself says so, once it knows the parameter.
+        ("/replica?replication_state=streaming&lag=1MB", "replica streaming, lag over 1MB"),
+    ];
+    for (endpoint, why) in table {
+        let node = Node { patroni: PatroniInfo { version: Some("4.0.6".into()), ..about() }, ..streaming() };
+        assert_eq!(judged(endpoint, 503, Body::Node(node)).verdict, spare(why), "{endpoint}");
+    }
+}
+
+#[test]
+fn a_replica_that_must_stream_and_does_not_stands_by() {
+    let of = |version: &str| PatroniInfo { version: Some(version.into()), ..PatroniInfo::default() };
+    let replica = |state: Option<&str>| Node {
+        replication_state: state.map(str::to_owned),
+        patroni: of("3.0.4"),
+        ..node("running", "replica")
+    };
+    let primary = |version: &str| Node { patroni: of(version), ..node("running", "primary") };
+    let old = Node { patroni: of("3.0.3"), ..replica(Some("streaming")) };
+    let too_old =
+        |version: &str, endpoint: &str| fail(&format!("patroni {version} is too old for {endpoint}: needs 3.0.4"));
+    let (replicas, all) = ("/replica?replication_state=streaming", "/read-only?replication_state=streaming");
+    let leading = Node { role: "standby_leader".into(), ..replica(Some("in archive recovery")) };
+    let in_recovery = "replica in archive recovery, not streaming";
+    let table = [
+        (replicas, 200, replica(Some("streaming")), serve("replica streaming")),
+        (replicas, 200, replica(Some("in archive recovery")), spare(in_recovery)),
+        (replicas, 503, replica(Some("in archive recovery")), spare(in_recovery)),
+        (replicas, 200, replica(Some("starting")), spare("replica starting, not streaming")),
+        (replicas, 200, replica(None), spare("replica, not streaming")),
+        (replicas, 503, primary("4.1.5"), stand_by("primary")),
+        (all, 200, replica(None), spare("replica, not streaming")),
+        // A leader streams from nobody, or from another cluster.
+        (all, 200, primary("4.1.5"), serve("primary")),
+        (all, 200, leading, serve("standby leader in archive recovery")),
+        (replicas, 200, old, too_old("3.0.3", replicas)),
+        (replicas, 200, node("running", "replica"), too_old("(no version)", replicas)),
+        (all, 200, primary("3.0.2"), too_old("3.0.2", all)),
+        ("/replica", 200, replica(None), serve("replica")),
+        (replicas, 200, Node { state: "starting".into(), ..replica(None) }, fail("postgres: starting")),
+    ];
+    for (endpoint, status, node, verdict) in table {
+        let body = Body::Node(node);
+        assert_eq!(judged(endpoint, status, body.clone()).verdict, verdict, "{endpoint} {status} {body:?}");
+    }
+}
+
+#[test]
+fn only_a_running_replica_may_keep_its_sessions() {
+    let table = [
+        ("/replica", "running", "replica", Some(Sessions::MayStay)),
+        ("/async", "running", "replica", Some(Sessions::MayStay)),
+        ("/replica", "running", "primary", Some(Sessions::Cut)),
+        ("/replica", "running", "standby_leader", Some(Sessions::Cut)),
+        ("/replica", "running", "demoted", Some(Sessions::Cut)),
+        ("/read-only", "running", "primary", Some(Sessions::Cut)),
+        ("/primary", "running", "replica", Some(Sessions::Cut)),
+        ("/replica", "stopping", "replica", None),
+        ("/replica", "unknown", "replica", None),
+    ];
+    for (endpoint, state, role, sessions) in table {
+        let got = match judged(endpoint, 503, Body::Node(node(state, role))).verdict {
+            Verdict::StandBy(_, sessions) => Some(sessions),
+            _ => None,
+        };
+        assert_eq!(got, sessions, "{endpoint} {state} {role}");
+    }
 }

@@ -104,7 +104,7 @@ impl Row {
         let judged = judge(&endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
         let verdict = config.hold().overriding(judged);
-        let is_held = matches!(verdict, Verdict::Held(_));
+        let is_held = matches!(verdict, Verdict::Held(..));
         let why = if vetoed && !is_held { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
         let full = config.reply_policy_in(ReplyFormat::Full, &endpoint)?.reply(&verdict);
         // Options that plain words refuse are no reason not to show the full ones.
@@ -143,7 +143,7 @@ fn remembered(config: &Config, hints: &mut Vec<String>) -> Vec<Remembered> {
 
 /// The first line: the node in a few words.
 fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row], named: bool) -> (Health, String) {
-    if let (Verdict::Fail(why), _) | (Verdict::StandBy(why) | Verdict::Held(why), None) = (verdict, node) {
+    if let (Verdict::Fail(why), _) | (Verdict::StandBy(why, _) | Verdict::Held(why, _), None) = (verdict, node) {
         return (Health::Critical, why.clone() + &node.map_or_else(String::new, cluster_flags));
     }
     let node_says = node.map_or_else(String::new, |node| {
@@ -156,7 +156,7 @@ fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row],
         Some(row) if named => (Health::Critical, format!("{}: {}", row.endpoint, row.why)),
         Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
         None => match config.hold().overriding(verdict.clone()) {
-            Verdict::Held(why) => (Health::Warning, format!("{node_says}, {why}")),
+            Verdict::Held(why, _) => (Health::Warning, format!("{node_says}, {why}")),
             _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
             _ => match rows.iter().find(|row| row.is_being_promoted) {
                 Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),

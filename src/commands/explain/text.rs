@@ -37,9 +37,9 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         let code = match verdict {
             None => "1",
             Some(Verdict::Serve(_)) => "32",
-            Some(Verdict::StandBy(_)) => "0",
+            Some(Verdict::StandBy(..)) => "0",
             Some(Verdict::Fail(_)) => "31",
-            Some(Verdict::Held(_)) => "33",
+            Some(Verdict::Held(..)) => "33",
         };
         text += &format!("{}\n", paint(code, line));
     }

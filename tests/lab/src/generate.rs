@@ -13,7 +13,7 @@ use clap_complete::{Shell, generate_to};
 use patroni_check::cli;
 use patroni_check::endpoint::{Endpoint, Kind};
 use patroni_check::haproxy::reply::{OnFailure, OnStandby, Reply, ReplyFormat, ReplyPolicy};
-use patroni_check::verdict::Verdict;
+use patroni_check::verdict::{Sessions, Verdict};
 
 const SETTINGS: &str = "\
 # Settings of patroni-check. Each option of the program has a line here. The texts are those of
@@ -207,23 +207,25 @@ fn escaped_underscores(text: &str) -> String {
 fn replies() -> Result<String, String> {
     use {OnFailure as F, OnStandby as S};
     let reason = || "reason".to_owned();
-    let stand_by = || Verdict::StandBy(reason());
+    let lags = || Verdict::StandBy(reason(), Sessions::MayStay);
     let fail = || Verdict::Fail(reason());
     let table = [
         ("may take the traffic", Verdict::Serve(reason()), None, None),
-        ("stands by, on-standby maint", stand_by(), None, None),
-        ("           on-standby drain", stand_by(), Some(S::Drain), None),
-        ("           on-standby down", stand_by(), Some(S::Down), None),
+        ("stands by, on-standby maint", lags(), Some(S::Maint), None),
+        ("           on-standby drain", lags(), Some(S::Drain), None),
+        ("              wrong role", Verdict::stand_by(reason()), Some(S::Drain), None),
+        ("           on-standby down", lags(), Some(S::Down), None),
         ("is broken, on-failure maint", fail(), None, Some(F::Maint)),
         ("           on-failure down", fail(), None, Some(F::Down)),
         ("           on-failure drain", fail(), None, Some(F::Drain)),
         ("           on-failure silent", fail(), None, Some(F::Silent)),
-        ("is held", Verdict::held("why"), None, None),
+        ("is held", Verdict::held("why", Sessions::Cut), None, None),
+        ("         and drained", Verdict::held("why", Sessions::MayStay), None, None),
     ];
     let mut text = format!("    {:29} {:22} {}\n", "the node", "full", "plain");
-    let primary = "/primary".parse()?;
+    let replica = "/replica".parse()?;
     for (node, verdict, on_standby, on_failure) in table {
-        let reply = |format| match ReplyPolicy::new(&primary, format, on_standby, on_failure) {
+        let reply = |format| match ReplyPolicy::new(&replica, format, on_standby, on_failure) {
             Ok(policy) => policy.reply(&verdict).as_ref().map_or("nothing".to_owned(), Reply::to_string),
             Err(_) => "refused".to_owned(),
         };
