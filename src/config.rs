@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
-use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat, ReplyPolicy};
+use crate::endpoint::Kind;
+use crate::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use crate::hold::Hold;
 use crate::patroni::{BaseUrl, Client, Tls};
+use crate::view::{OnFailure, OnStandby, View};
 
 /// Where a hold is, unless the settings say otherwise.
 pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
@@ -21,9 +22,9 @@ pub const RUNTIME_DIRECTORY: &str = "/run/patroni-check";
 /// What a socket is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerRole {
-    /// Checks of one endpoint.
-    Endpoint(Endpoint),
-    /// Checks that name their endpoint themselves (HAProxy's `agent-send`).
+    /// Checks of one view.
+    View(View),
+    /// Checks that name their view themselves (HAProxy's `agent-send`).
     AgentSend,
     /// Checks by HTTP.
     Http,
@@ -43,7 +44,7 @@ impl FromStr for ListenerRole {
             "agent-send" => Ok(ListenerRole::AgentSend),
             "http" => Ok(ListenerRole::Http),
             "metrics" => Ok(ListenerRole::Metrics),
-            endpoint => Ok(ListenerRole::Endpoint(endpoint.parse()?)),
+            view => Ok(ListenerRole::View(view.parse()?)),
         }
     }
 }
@@ -51,7 +52,7 @@ impl FromStr for ListenerRole {
 impl fmt::Display for ListenerRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListenerRole::Endpoint(endpoint) => endpoint.fmt(f),
+            ListenerRole::View(view) => view.fmt(f),
             ListenerRole::AgentSend => f.write_str("agent-send"),
             ListenerRole::Http => f.write_str("http"),
             ListenerRole::Metrics => f.write_str("metrics"),
@@ -91,12 +92,12 @@ pub struct Config {
     pub patroni: BaseUrl,
     /// How TLS is spoken with it, where it is https.
     pub tls: Tls,
-    /// The endpoint of sockets whose name does not say one.
-    pub endpoint: Endpoint,
-    /// The role of a passed connection whose name does not say one; the default endpoint's without it.
+    /// The view of sockets whose name does not say one.
+    pub view: View,
+    /// The role of a passed connection whose name does not say one; the default view's without it.
     pub connection: Option<ListenerRole>,
-    /// Further endpoints that a check may name by agent-send or HTTP.
-    pub also: Vec<Endpoint>,
+    /// Further views that a check may name by agent-send or HTTP.
+    pub also: Vec<View>,
     /// The sockets to bind ourselves.
     pub listen: Vec<(SocketAddr, ListenerRole)>,
     /// How replies are written.
@@ -105,6 +106,8 @@ pub struct Config {
     pub on_standby: Option<OnStandby>,
     /// The reply of a broken node; the endpoint's default without it.
     pub on_failure: Option<OnFailure>,
+    /// How long a node that was away has to be good before it is back, on the endpoints for reads.
+    pub calm: Duration,
     /// How long things may take and last.
     pub limits: Limits,
     /// Where the file of a hold is.
@@ -122,12 +125,12 @@ impl Config {
             .then(|| format!("--insecure: the certificate is not checked, and any server at {who} counts as Patroni"))
     }
 
-    /// The endpoints that a check may name by agent-send or HTTP, beside those of the sockets.
-    pub fn listed_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        std::iter::once(&self.endpoint).chain(&self.also)
+    /// The views that a check may name by agent-send or HTTP, beside those of the sockets.
+    pub fn listed_views(&self) -> impl Iterator<Item = &View> {
+        std::iter::once(&self.view).chain(&self.also)
     }
 
-    /// The role of a listener with this name: the default endpoint's, if the name says none.
+    /// The role of a listener with this name: the default view's, if the name says none.
     ///
     /// # Errors
     /// A name that begins with `/` and is no known endpoint.
@@ -146,7 +149,7 @@ impl Config {
     }
 
     fn default_role(&self) -> ListenerRole {
-        ListenerRole::Endpoint(self.endpoint.clone())
+        ListenerRole::View(self.view.clone())
     }
 
     /// A client of Patroni's REST API.
@@ -162,20 +165,28 @@ impl Config {
         Client::new(self.patroni.clone(), self.tls.clone(), deadline).map_err(BadConfiguration)
     }
 
-    /// How verdicts on an endpoint are replied.
+    /// How verdicts on a view are replied.
     ///
     /// # Errors
     /// Settings that do not go together.
-    pub fn reply_policy(&self, endpoint: &Endpoint) -> Result<ReplyPolicy, BadConfiguration> {
-        self.reply_policy_in(self.format, endpoint)
+    pub fn reply_policy(&self, view: &View) -> Result<ReplyPolicy, BadConfiguration> {
+        self.reply_policy_in(self.format, view)
     }
 
     /// Like [`Config::reply_policy`], in this format.
     ///
     /// # Errors
     /// Settings that do not go together.
-    pub fn reply_policy_in(&self, format: ReplyFormat, endpoint: &Endpoint) -> Result<ReplyPolicy, BadConfiguration> {
-        ReplyPolicy::new(endpoint, format, self.on_standby, self.on_failure).map_err(BadConfiguration)
+    pub fn reply_policy_in(&self, format: ReplyFormat, view: &View) -> Result<ReplyPolicy, BadConfiguration> {
+        let (on_standby, on_failure) = (view.on_standby.or(self.on_standby), view.on_failure.or(self.on_failure));
+        let policy = ReplyPolicy::new(&view.endpoint, format, on_standby, on_failure);
+        policy.map_err(|why| BadConfiguration(format!("{view}: {why}")))
+    }
+
+    /// How long a node that was away has to be good before this view calls it back.
+    pub fn calm(&self, view: &View) -> Duration {
+        let is_for_reads = view.endpoint.kind() == Kind::Reads;
+        view.calm.unwrap_or(if is_for_reads { self.calm } else { Duration::ZERO })
     }
 
     /// The hold file, whether it is there or not.

@@ -262,7 +262,8 @@ impl Endpoint {
             self.tags.push(parameter.to_owned());
         } else {
             return Err(format!(
-                "{name:?} is no parameter of Patroni's health checks; they have lag, replication_state, tag_NAME and mode"
+                "{name:?} is no parameter of Patroni's health checks; they have lag, replication_state, tag_NAME and mode, \
+                 and a view has on-standby, on-failure and calm"
             ));
         }
         Ok(())

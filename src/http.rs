@@ -6,9 +6,9 @@
 
 use httparse::{EMPTY_HEADER, Status};
 
-use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
 use crate::verdict::Verdict;
+use crate::view::View;
 
 /// A head is not longer than this.
 pub(crate) const HEAD_LIMIT: usize = 8 << 10;
@@ -76,20 +76,20 @@ impl Request {
         !matches!(httparse::Request::new(&mut headers).parse(head), Ok(Status::Partial))
     }
 
-    /// What `find` finds of the endpoint that is asked about, if it is on the list.
+    /// What `find` finds of the view that is asked about, if it is on the list.
     ///
     /// # Errors
     /// The response to one that is not, or that Patroni does not have.
-    pub(crate) fn find<T>(&self, default: &Endpoint, find: impl FnOnce(&Endpoint) -> Option<T>) -> Result<T, Response> {
-        let endpoint = self.endpoint(default)?;
-        find(&endpoint).ok_or_else(|| Response::bad(&format!("not in PATRONI_CHECK_ALSO: {endpoint}")))
+    pub(crate) fn find<T>(&self, default: &View, find: impl FnOnce(&View) -> Option<T>) -> Result<T, Response> {
+        let view = self.view(default)?;
+        find(&view).ok_or_else(|| Response::bad(&format!("not in PATRONI_CHECK_ALSO: {view}")))
     }
 
-    /// The endpoint that is asked about; `/` is the default one.
+    /// The view that is asked about; `/` is the default one.
     ///
     /// # Errors
     /// The response to one that Patroni does not have.
-    pub fn endpoint(&self, default: &Endpoint) -> Result<Endpoint, Response> {
+    pub fn view(&self, default: &View) -> Result<View, Response> {
         match self.target.as_str() {
             "/" => Ok(default.clone()),
             target => target.parse().map_err(|why: String| Response::bad(&why)),

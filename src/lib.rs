@@ -12,6 +12,7 @@ mod text;
 pub mod endpoint;
 pub mod patroni;
 pub mod verdict;
+pub mod view;
 
 pub mod haproxy;
 pub mod hold;

@@ -36,7 +36,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     }
     match command {
         None => answer(&config)?,
-        Some(Command::Explain { endpoints, json }) => return explain::run(&config, &endpoints, json),
+        Some(Command::Explain { views, json }) => return explain::run(&config, &views, json),
         Some(Command::HaproxyConfig(choices)) => haproxy_config::run(&config, &choices)?,
         Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),
         Some(Command::Hold { reason }) => hold::begin(&config.hold(), &reason)?,
@@ -49,9 +49,9 @@ fn answer(config: &Config) -> Result<(), Box<dyn Error>> {
     match Activation::find(config)? {
         Activation::Listeners(listeners) => server::serve(listeners, config),
         Activation::Connection(connection, role) => one_shot::answer(connection, &role, config),
-        Activation::Stdout(endpoint) => {
+        Activation::Stdout(view) => {
             warn(config);
-            one_shot::print(&endpoint, config)
+            one_shot::print(&view, config)
         }
     }
 }

@@ -47,6 +47,18 @@ struct Missed {
     was_free: bool,
 }
 
+/// Whether the node served the endpoint lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Presence {
+    /// Nothing was ever said.
+    Unknown,
+    /// It serves, and has from the first answer on.
+    Here,
+    Away,
+    /// It was away, and has served since this observation began.
+    Back(Moment),
+}
+
 /// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it
 /// grants nothing of its own. It outlives a process (`memory/file.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +81,7 @@ pub struct Memory {
     /// Patroni was silent for longer than the last word stands, and has told nothing of the lock
     /// since.
     back_from_silence: bool,
+    presence: Presence,
 }
 
 impl Memory {
@@ -83,6 +96,7 @@ impl Memory {
             restart: Restart::No,
             recheck_pending: false,
             back_from_silence: false,
+            presence: Presence::Unknown,
         }
     }
 
@@ -90,6 +104,7 @@ impl Memory {
     /// remembers the earlier ones.
     pub fn learn(&mut self, now: Moment, began: Moment, mut judgement: Judgement) -> Judgement {
         judgement.verdict.cut_why(REASON_LIMIT);
+        let was_late = self.was_late(now, began);
         self.note_restart(began, judgement.evidence);
         self.note_missed(began, judgement.evidence);
         let mut judgement = self.resolve(began, judgement);
@@ -111,8 +126,37 @@ impl Memory {
         }
         if !self.recheck_pending {
             self.latest = Some((began, judgement.clone()));
+            self.note_presence(now, began, &judgement, was_late);
         }
         judgement
+    }
+
+    /// Whether this request took so long that a check may have been told of a silence meanwhile.
+    fn was_late(&self, now: Moment, began: Moment) -> bool {
+        let silence = Judgement::silence(String::new());
+        now.since_by_boot(began) > self.limits.deadline && self.grace_verdict(now, &silence).is_none()
+    }
+
+    fn note_presence(&mut self, now: Moment, began: Moment, judgement: &Judgement, was_late: bool) {
+        let serves = matches!(self.verdict(now, judgement), Verdict::Serve(_));
+        self.presence = match self.presence {
+            _ if !serves => Presence::Away,
+            Presence::Unknown => Presence::Here,
+            _ if was_late => Presence::Back(now),
+            Presence::Away => Presence::Back(began),
+            presence => presence,
+        };
+    }
+
+    /// The verdict for a view that calls a node back only after it was good for so long. By the clock
+    /// since the boot alone: a wall clock that is set must not end a calm early.
+    pub fn after_calm(&self, now: Moment, calm: Duration, verdict: Verdict) -> Verdict {
+        match (self.presence, verdict) {
+            (Presence::Back(since), Verdict::Serve(why)) if now.since_by_boot(since) < calm => {
+                Verdict::Calm(why + ", calm", calm - now.since_by_boot(since))
+            }
+            (_, verdict) => verdict,
+        }
     }
 
     /// The same for one who has these limits.
@@ -133,12 +177,17 @@ impl Memory {
             Restart::Since(since) => Some(since),
             Restart::No | Restart::Silent => None,
         };
+        let back = match self.presence {
+            Presence::Back(since) => Some(since),
+            Presence::Unknown | Presence::Here | Presence::Away => None,
+        };
         let moments = [
             self.latest.as_ref().map(|(began, _)| *began),
             self.conclusive.as_ref().map(|(began, _)| *began),
             self.lock_was_here.map(|(began, _)| began),
             self.missed.map(|missed| missed.latest),
             restart,
+            back,
         ];
         moments.into_iter().flatten().any(|moment| moment.boot > now.boot)
     }

@@ -13,6 +13,7 @@ mod lingering_close;
 mod metrics;
 pub(crate) mod request_reader;
 mod signals;
+mod views;
 
 use std::error::Error;
 use std::net::TcpListener;

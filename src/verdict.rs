@@ -6,6 +6,8 @@
 //! from the lock and knows nothing of Postgres (Patroni's `api.py`). Only both together mean a node
 //! that takes writes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, Kind, Version};
@@ -19,6 +21,8 @@ pub enum Verdict {
     Serve(String),
     /// The node is healthy, but not for this endpoint.
     StandBy(String, Sessions),
+    /// The node is good again and not back yet, for so long.
+    Calm(String, Duration),
     /// Something is wrong.
     Fail(String),
     /// An operator holds the node back, whatever Patroni says.
@@ -97,7 +101,7 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self {
             Verdict::Serve(_) => "serve",
-            Verdict::StandBy(..) => "standby",
+            Verdict::StandBy(..) | Verdict::Calm(..) => "standby",
             Verdict::Fail(_) => "fail",
             Verdict::Held(..) => "held",
         }
@@ -105,13 +109,29 @@ impl Verdict {
 
     /// The reason, in a few more.
     pub fn why(&self) -> &str {
-        let (Verdict::Serve(why) | Verdict::StandBy(why, _) | Verdict::Fail(why) | Verdict::Held(why, _)) = self;
+        let (Verdict::Serve(why)
+        | Verdict::StandBy(why, _)
+        | Verdict::Calm(why, _)
+        | Verdict::Fail(why)
+        | Verdict::Held(why, _)) = self;
         why
+    }
+
+    /// What is told once, however long it lasts: a calm without what is left of it.
+    pub fn without_countdown(&self) -> Self {
+        match self {
+            Verdict::Calm(why, _) => Verdict::StandBy(why.clone(), Sessions::MayStay),
+            other => other.clone(),
+        }
     }
 
     /// Cuts the reason to this many bytes at most.
     pub(crate) fn cut_why(&mut self, limit: usize) {
-        let (Verdict::Serve(why) | Verdict::StandBy(why, _) | Verdict::Fail(why) | Verdict::Held(why, _)) = self;
+        let (Verdict::Serve(why)
+        | Verdict::StandBy(why, _)
+        | Verdict::Calm(why, _)
+        | Verdict::Fail(why)
+        | Verdict::Held(why, _)) = self;
         let end = (0..=limit).rev().find(|end| why.is_char_boundary(*end));
         why.truncate(end.unwrap_or_default());
     }
@@ -170,7 +190,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
     let unlocked = |verdict| Judgement { verdict, evidence: Evidence::Unlocked { paused: node.pause } };
     match node.state.as_str() {
         "running" if is_200 && role_fits(endpoint, node) && !fails_to_stream(endpoint, node) => {
-            let verdict = Verdict::Serve(describe(node) + &cluster_flags(node));
+            let verdict = Verdict::Serve(node.describe() + &node.cluster_flags());
             // Patroni goes by the role alone then (`do_GET`, "not cluster and pause"), on every
             // primary.
             match (leads && node.pause, node.cluster_unlocked) {
@@ -179,7 +199,7 @@ pub fn judge(endpoint: &Endpoint, observation: &Observation) -> Judgement {
                 (false, _) => Judgement::conclusive(verdict, has_lock),
             }
         }
-        "running" if leads && nobody_has_it => unlocked(Verdict::stand_by(describe(node) + &cluster_flags(node))),
+        "running" if leads && nobody_has_it => unlocked(Verdict::stand_by(node.describe() + &node.cluster_flags())),
         "running" if leads && !endpoint.has_tags() => {
             let without = format!("{} without the leader lock", node.role_text());
             if node.pause {
@@ -275,26 +295,6 @@ fn known_bug_hint(node: &Node) -> &'static str {
     if is_faulty { " (a fault of Patroni 3.2.0 if it stays: upgrade or restart Patroni)" } else { "" }
 }
 
-fn describe(node: &Node) -> String {
-    let mut text = node.role_text();
-    if let Some(state) = &node.replication_state {
-        text = format!("{text} {state}");
-    } else if let Some(timeline) = node.timeline {
-        text = format!("{text} timeline {timeline}");
-    }
-    text
-}
-
-/// What an operator should know of the cluster beside it.
-pub(crate) fn cluster_flags(node: &Node) -> String {
-    let all = [
-        (node.cluster_unlocked, ", nobody holds the lock"),
-        (node.pause, ", paused"),
-        (node.failsafe_mode_is_active, ", failsafe"),
-    ];
-    all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
-}
-
 /// Whether a node has the role of one that holds the lock.
 fn is_leaders(endpoint: &Endpoint, node: &Node) -> bool {
     match endpoint.kind() {
@@ -327,7 +327,7 @@ fn standby_reason(endpoint: &Endpoint, status: u16, node: &Node) -> String {
         endpoint.replica_requirements()
     };
     let comma = if why.is_empty() { "" } else { ", " };
-    format!("{}{comma}{why}{}", describe(node), cluster_flags(node))
+    format!("{}{comma}{why}{}", node.describe(), node.cluster_flags())
 }
 
 #[cfg(test)]

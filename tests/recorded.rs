@@ -28,7 +28,7 @@ fn replay(section: &Section) -> &'static str {
         (Evidence::Conclusive { .. }, Verdict::Serve(_)) => "Serve",
         (Evidence::Conclusive { .. }, Verdict::StandBy(..)) => "StandBy",
         (Evidence::Conclusive { .. }, Verdict::Fail(_)) => "Fail",
-        (Evidence::Conclusive { .. }, Verdict::Held(..)) => "Held",
+        (Evidence::Conclusive { .. }, Verdict::Held(..) | Verdict::Calm(..)) => "Held",
         (Evidence::Silence, _) => "(silence)",
         (Evidence::StateUnknown, _) => "(unknown)",
         (Evidence::WithoutLock | Evidence::WithoutLockInPause { .. }, _) => "(without)",

@@ -115,7 +115,7 @@ fn explain_asks_as_the_service_does() {
     let host = Host::new();
     let (patroni, other) = (FakePatroni::new(replica()), FakePatroni::new(primary()));
     let settings =
-        host.write("settings", &format!("PATRONI_CHECK_PATRONI={}\nPATRONI_CHECK_ON_STANDBY=drain", patroni.url()));
+        host.write("settings", &format!("PATRONI_CHECK_PATRONI={}\nPATRONI_CHECK_ON_STANDBY=down", patroni.url()));
     let properties = format!("EnvironmentFiles={settings} (ignore_errors=yes)\n");
     let hold = format!("\nPATRONI_CHECK_HOLD_FILE={}", host.file("hold"));
     fs::write(&settings, fs::read_to_string(&settings).unwrap() + &hold).unwrap();
@@ -124,7 +124,7 @@ fn explain_asks_as_the_service_does() {
         (stdout(&output), error(&output))
     };
     let (text, complaint) = explain(&format!("{properties}{}", exec_start("")), &[]);
-    assert!(text.contains(&patroni.url()) && text.contains("DRAIN UP") && complaint.is_empty(), "{text}{complaint}");
+    assert!(text.contains(&patroni.url()) && text.contains("READY DOWN") && complaint.is_empty(), "{text}{complaint}");
     // The command line of the unit wins over its files, and a person's over all.
     let in_command = format!("{properties}{}", exec_start(&format!(" --patroni={} --insecure", other.url())));
     let (text, complaint) = explain(&in_command, &[]);

@@ -8,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 
 use patroni_check::cli;
 use patroni_check::endpoint::Endpoint;
-use patroni_check::haproxy::reply::{OnFailure, OnStandby, ReplyFormat, ReplyPolicy};
+use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use patroni_check::verdict::{Sessions, Verdict};
+use patroni_check::view::{OnFailure, OnStandby};
 
 /// A file of the repository.
 fn text(path: &str) -> String {

@@ -4,9 +4,9 @@ use super::options::Options;
 use super::subcommands::{Explain, HaproxyConfig, Is, TypedCommand};
 use crate::commands::is::Question;
 use crate::config::{Config, Limits};
-use crate::endpoint::Endpoint;
 use crate::haproxy::config_text::Choices;
 use crate::patroni::Tls;
+use crate::view::View;
 
 /// What is meant by a command line, its environment and, for a person, the service's settings.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Show what this node answers.
     Explain {
-        /// On these endpoints, or on all.
-        endpoints: Vec<Endpoint>,
+        /// On these views, or on all endpoints.
+        views: Vec<View>,
         /// For programs.
         json: bool,
     },
@@ -51,13 +51,14 @@ impl From<Options> for CommandLine {
                 identity: settings.cert.zip(settings.key),
                 insecure: settings.insecure,
             },
-            endpoint: settings.endpoint,
+            view: settings.endpoint,
             connection: settings.connection,
             also: settings.also,
             listen,
             format: settings.words,
             on_standby: settings.on_standby,
             on_failure: settings.on_failure,
+            calm: settings.calm,
             limits: Limits { deadline: settings.deadline, max_age: settings.max_age, grace: settings.grace },
             hold_file: settings.hold_file,
             runtime_directory: None,
@@ -69,10 +70,10 @@ impl From<Options> for CommandLine {
 impl From<TypedCommand> for Command {
     fn from(typed: TypedCommand) -> Self {
         match typed {
-            TypedCommand::Explain(Explain { endpoints, json }) => Command::Explain { endpoints, json },
+            TypedCommand::Explain(Explain { views, json }) => Command::Explain { views, json },
             TypedCommand::HaproxyConfig(typed) => Command::HaproxyConfig(Box::new((*typed).into())),
-            TypedCommand::Is(Is { endpoint, quiet, wait, deadline, strict }) => {
-                Command::Is(Question { endpoint, quiet, wait, deadline, strict })
+            TypedCommand::Is(Is { view, quiet, wait, deadline, strict }) => {
+                Command::Is(Question { view, quiet, wait, deadline, strict })
             }
             TypedCommand::Hold { reason } => Command::Hold { reason: reason.join(" ") },
             TypedCommand::Release => Command::Release,

@@ -8,13 +8,11 @@ use std::time::Duration;
 use clap::{Args, Parser};
 
 use super::subcommands::TypedCommand;
-use super::values::{
-    DEADLINES, FORMATS, Listen, ON_FAILURE, ON_STANDBY, absolute, duration, one_of, parse_short, yes_or_no,
-};
+use super::values::{DEADLINES, FORMATS, Listen, absolute, duration, one_of, parse_short, yes_or_no};
 use crate::config::{HOLD_FILE, ListenerRole};
-use crate::endpoint::Endpoint;
-use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
+use crate::haproxy::reply::ReplyFormat;
 use crate::patroni::BaseUrl;
+use crate::view::{self, OnFailure, OnStandby, View};
 
 /// The version, and the features that are built in, for bug reports.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (systemd, agent-send, TLS, metrics)");
@@ -69,12 +67,18 @@ pub(super) struct SettingOptions {
     /// Endpoint to answer for
     ///
     /// One of Patroni's health check endpoints, with the parameters of Patroni's manual: `lag=`,
-    /// `tag_NAME=` and `mode=`. Sockets that name their own endpoint (FileDescriptorName=) do not
-    /// use it. For `/readiness` with parameters Patroni gets a second request, because the answer
+    /// `replication_state=`, `tag_NAME=` and `mode=`. `replication_state=streaming` needs Patroni
+    /// 3.0.4: the body of its answer tells, as no release knows the parameter.
+    ///
+    /// Options of this program may stand among the parameters, wherever an endpoint is written. They
+    /// hold for this view alone, and Patroni does not get them: `on-standby=`, `on-failure=` and
+    /// `calm=`, as in `/replica?lag=16MB&on-standby=drain&calm=10s`.
+    ///
+    /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni gets a second request, because the answer
     /// to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
-    #[arg(value_parser = parse_short::<Endpoint>)]
-    pub(super) endpoint: Endpoint,
+    #[arg(value_parser = parse_short::<View>)]
+    pub(super) endpoint: View,
 
     /// What a passed connection is for
     ///
@@ -91,8 +95,8 @@ pub(super) struct SettingOptions {
     /// 64 times at most. In the environment the endpoints are separated by spaces:
     /// `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
-    #[arg(value_parser = parse_short::<Endpoint>)]
-    pub(super) also: Vec<Endpoint>,
+    #[arg(value_parser = parse_short::<View>)]
+    pub(super) also: Vec<View>,
 
     /// Listen on this address and port
     ///
@@ -121,16 +125,30 @@ pub(super) struct SettingOptions {
     /// sent, and HAProxy keeps the last state. With `--words=plain` the default is always `maint`,
     /// and `down` is refused, because no plain word ends a DOWN.
     #[arg(long, env = "PATRONI_CHECK_ON_FAILURE", hide_env = true, value_name = "WORD")]
-    #[arg(hide_possible_values = true, value_parser = one_of(ON_FAILURE))]
+    #[arg(hide_possible_values = true, value_parser = one_of(OnFailure::ALL))]
     pub(super) on_failure: Option<OnFailure>,
 
     /// Reply on standby: maint, drain or down
     ///
     /// This is the reply of a healthy node that does not serve the endpoint, such as a replica for
     /// `/primary`. The default is `maint`. With `--words=plain`, `down` is refused.
+    ///
+    /// `drain` is for reads: a replica that only lags too far behind, is tagged away, does not stream
+    /// or is calming down gets no new sessions and keeps its old ones. Any other node is `maint`, such
+    /// as one that became the primary. Endpoints that one node serves refuse it.
     #[arg(long, env = "PATRONI_CHECK_ON_STANDBY", hide_env = true, value_name = "WORD")]
-    #[arg(hide_possible_values = true, value_parser = one_of(ON_STANDBY))]
+    #[arg(hide_possible_values = true, value_parser = one_of(OnStandby::ALL))]
     pub(super) on_standby: Option<OnStandby>,
+
+    /// Keep a replica away this long
+    ///
+    /// A replica that was away comes back only after so long a time of good answers. It goes away at
+    /// once. This is for the endpoints for reads; 1h at most, and 0s means at once. It does not count
+    /// at the first answer, when nothing is remembered. If all replicas were away, as after a failover,
+    /// there is none for so long.
+    #[arg(long, env = "PATRONI_CHECK_CALM", hide_env = true, value_name = "DURATION", default_value = "0s")]
+    #[arg(value_parser = view::calm)]
+    pub(super) calm: Duration,
 
     /// Answer each check within this time
     ///

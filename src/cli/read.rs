@@ -76,7 +76,7 @@ impl Options {
             return Err(BadConfiguration(format!("--also: {ENDPOINTS_LIMIT} endpoints at most")));
         }
         let meant = CommandLine::from(self);
-        meant.config.reply_policy(&meant.config.endpoint)?;
+        meant.config.reply_policy(&meant.config.view)?;
         Ok(meant)
     }
 

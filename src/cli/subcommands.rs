@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::values::{DEADLINES, OrNone, SocketPath, duration, parse_short};
-use crate::endpoint::Endpoint;
 use crate::haproxy::syntax::{Bind, haproxy_name};
+use crate::view::View;
 
 /// Longer waits are for a loop around it.
 const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
@@ -74,7 +74,7 @@ pub(super) enum TypedCommand {
 pub(super) struct Explain {
     /// Only these endpoints
     #[arg(value_name = "ENDPOINT")]
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) views: Vec<View>,
 
     /// Print JSON, for scripts
     #[arg(long)]
@@ -165,8 +165,8 @@ pub(super) struct HaproxyConfig {
 #[derive(Debug, Args)]
 pub(super) struct Is {
     /// One of Patroni's health check endpoints, such as /primary
-    #[arg(value_parser = parse_short::<Endpoint>)]
-    pub(super) endpoint: Endpoint,
+    #[arg(value_name = "ENDPOINT", value_parser = parse_short::<View>)]
+    pub(super) view: View,
 
     /// Print nothing if the answer is yes or no
     #[arg(long)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::config::{HOLD_FILE, ListenerRole};
-use crate::endpoint::Endpoint;
-use crate::haproxy::reply::{OnFailure, OnStandby, ReplyFormat};
+use crate::haproxy::reply::ReplyFormat;
 use crate::haproxy::syntax::socket_path;
+use crate::view::{View, Words};
 
 /// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
 pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
@@ -19,7 +19,7 @@ pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Durat
 /// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
 const NAME_LIMIT: usize = 255;
 
-/// A socket to bind, and its role where that is not the default endpoint's.
+/// A socket to bind, and its role where that is not the default view's.
 #[derive(Debug, Clone)]
 pub(super) struct Listen {
     pub(super) address: SocketAddr,
@@ -27,8 +27,8 @@ pub(super) struct Listen {
 }
 
 impl Listen {
-    pub(super) fn role_or(self, default: &Endpoint) -> ListenerRole {
-        self.role.unwrap_or_else(|| ListenerRole::Endpoint(default.clone()))
+    pub(super) fn role_or(self, default: &View) -> ListenerRole {
+        self.role.unwrap_or_else(|| ListenerRole::View(default.clone()))
     }
 }
 
@@ -70,26 +70,10 @@ impl FromStr for SocketPath {
     }
 }
 
-/// Values by their names, each with what it means.
-pub(super) type Words<T> = &'static [(&'static str, &'static str, T)];
-
 /// Names of reply formats, as completions explain them.
 pub(super) const FORMATS: Words<ReplyFormat> = &[
     ("full", "Two words and the reason: MAINT UP # replica streaming", ReplyFormat::Full),
     ("plain", "One word: READY or MAINT", ReplyFormat::Plain),
-];
-
-pub(super) const ON_FAILURE: Words<OnFailure> = &[
-    ("maint", "In maintenance", OnFailure::Maint),
-    ("down", "Down, which alarms", OnFailure::Down),
-    ("drain", "No new sessions, and none is cut", OnFailure::Drain),
-    ("silent", "Nothing: HAProxy keeps the last state", OnFailure::Silent),
-];
-
-pub(super) const ON_STANDBY: Words<OnStandby> = &[
-    ("maint", "In maintenance, which no monitoring takes for a fault", OnStandby::Maint),
-    ("drain", "No new sessions, and none is cut", OnStandby::Drain),
-    ("down", "Down", OnStandby::Down),
 ];
 
 /// One of these, by its name.

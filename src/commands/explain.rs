@@ -11,16 +11,16 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::config::Config;
-use crate::endpoint::Endpoint;
+use crate::view::View;
 use explanation::Explanation;
 
-/// Explains these endpoints, or all of them: asks Patroni, one request after the other and for some
+/// Explains these views, or all endpoints: asks Patroni, one request after the other and for some
 /// ten seconds at most, and prints what came of it.
 ///
 /// # Errors
 /// Wrong configuration, or a standard output that takes no more.
-pub fn run(config: &Config, endpoints: &[Endpoint], as_json: bool) -> Result<ExitCode, Box<dyn Error>> {
-    let explanation = Explanation::new(config, endpoints)?;
+pub fn run(config: &Config, views: &[View], as_json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let explanation = Explanation::new(config, views)?;
     let mut out = io::stdout().lock();
     if as_json {
         writeln!(out, "{}", json::text(&explanation))?;

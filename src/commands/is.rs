@@ -6,9 +6,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::config::{BadConfiguration, Config};
-use crate::endpoint::Endpoint;
 use crate::text::printable;
 use crate::verdict::{Verdict, judge};
+use crate::view::View;
 
 /// Patroni is asked ten times a second at most.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -16,8 +16,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The endpoint whose traffic it is about.
-    pub endpoint: Endpoint,
+    /// The view whose traffic it is about.
+    pub view: View,
     /// Nothing is printed for a yes or a no.
     pub quiet: bool,
     /// How long to wait for a yes.
@@ -51,7 +51,7 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
         let verdict = ask(config, question, limit)?;
         let status = match verdict {
             Verdict::Serve(_) => YES,
-            Verdict::StandBy(..) | Verdict::Held(..) => NO,
+            Verdict::StandBy(..) | Verdict::Calm(..) | Verdict::Held(..) => NO,
             Verdict::Fail(_) => UNKNOWN,
         };
         if status == YES || start.elapsed() + PAUSE > question.wait {
@@ -61,13 +61,13 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
     };
     if !question.quiet || status == UNKNOWN {
         // The status is the answer, whether anybody reads the line or not: an error would be a no.
-        let _ = writeln!(stdout(), "{}: {}, {}", question.endpoint, verdict.word(), printable(verdict.why()));
+        let _ = writeln!(stdout(), "{}: {}, {}", question.view, verdict.word(), printable(verdict.why()));
     }
     Ok(ExitCode::from(if status == UNKNOWN && question.strict { STRICT } else { status }))
 }
 
 fn ask(config: &Config, question: &Question, limit: Duration) -> Result<Verdict, BadConfiguration> {
     let client = config.client_within(question.deadline)?;
-    let observation = client.get_within(&question.endpoint, Instant::now(), limit);
-    Ok(config.hold().overriding(judge(&question.endpoint, &observation).verdict))
+    let observation = client.get_within(&question.view.endpoint, Instant::now(), limit);
+    Ok(config.hold().overriding(judge(&question.view.endpoint, &observation).verdict))
 }

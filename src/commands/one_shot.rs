@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{BadConfiguration, Config, ListenerRole};
-use crate::endpoint::Endpoint;
 use crate::haproxy::agent_send;
 use crate::haproxy::reply::Reply;
 use crate::http::{Request, Response};
 use crate::server::request_reader::{Protocol, REQUEST_TIMEOUT};
+use crate::view::View;
 use ask::ask;
 
 /// Answers the one check of this connection.
@@ -30,7 +30,7 @@ pub fn answer(connection: Socket, role: &ListenerRole, config: &Config) -> Resul
     connection.set_nonblocking(false)?;
     let client = Arc::new(Client { connection, leave: OnceLock::new(), time_to_leave: config.limits.deadline });
     match role {
-        ListenerRole::Endpoint(endpoint) => answer_agent(client, endpoint, config)?,
+        ListenerRole::View(view) => answer_agent(client, view, config)?,
         ListenerRole::AgentSend => answer_agent_send(client, config, arrived)?,
         ListenerRole::Http => answer_http(client, config, arrived)?,
         ListenerRole::Metrics => {
@@ -41,9 +41,9 @@ pub fn answer(connection: Socket, role: &ListenerRole, config: &Config) -> Resul
     Ok(())
 }
 
-fn answer_agent(client: Arc<Client>, endpoint: &Endpoint, config: &Config) -> Result<(), BadConfiguration> {
+fn answer_agent(client: Arc<Client>, view: &View, config: &Config) -> Result<(), BadConfiguration> {
     let teller = Arc::clone(&client);
-    ask(endpoint, config, move |_, reply| teller.send_reply(reply))?;
+    ask(view, config, move |_, reply| teller.send_reply(reply))?;
     client.linger();
     Ok(())
 }
@@ -53,10 +53,10 @@ fn answer_agent_send(client: Arc<Client>, config: &Config, arrived: Instant) -> 
     if line.is_empty() {
         return Ok(());
     }
-    match agent_send::find(&line, &config.endpoint, |endpoint| listed(endpoint, config)) {
-        Ok(endpoint) => return answer_agent(client, &endpoint, config),
+    match agent_send::find(&line, &config.view, |view| listed(view, config)) {
+        Ok(view) => return answer_agent(client, &view, config),
         Err(verdict) => {
-            let reply = config.reply_policy(&config.endpoint)?.reply(&config.hold().overriding(verdict));
+            let reply = config.reply_policy(&config.view)?.reply(&config.hold().overriding(verdict));
             client.send_reply(reply.as_ref());
         }
     }
@@ -69,12 +69,11 @@ fn answer_http(client: Arc<Client>, config: &Config, arrived: Instant) -> Result
     if head.is_empty() {
         return Ok(());
     }
-    let found =
-        Request::read(&head).and_then(|request| request.find(&config.endpoint, |endpoint| listed(endpoint, config)));
+    let found = Request::read(&head).and_then(|request| request.find(&config.view, |view| listed(view, config)));
     match found {
-        Ok(endpoint) => {
+        Ok(view) => {
             let teller = Arc::clone(&client);
-            ask(&endpoint, config, move |verdict, reply| teller.send_response(Response::of(verdict, reply), &head))?;
+            ask(&view, config, move |verdict, reply| teller.send_response(Response::of(verdict, reply), &head))?;
         }
         Err(response) => client.send_response(response, &head),
     }
@@ -82,8 +81,8 @@ fn answer_http(client: Arc<Client>, config: &Config, arrived: Instant) -> Result
     Ok(())
 }
 
-fn listed(endpoint: &Endpoint, config: &Config) -> Option<Endpoint> {
-    config.listed_endpoints().find(|listed| *listed == endpoint).cloned()
+fn listed(view: &View, config: &Config) -> Option<View> {
+    config.listed_views().find(|listed| *listed == view).cloned()
 }
 
 /// The one client.
@@ -148,10 +147,10 @@ impl Client {
 ///
 /// # Errors
 /// A wrong configuration, and a standard output that takes no more.
-pub fn print(endpoint: &Endpoint, config: &Config) -> Result<(), Box<dyn Error>> {
+pub fn print(view: &View, config: &Config) -> Result<(), Box<dyn Error>> {
     let (printed_tx, printed_rx) = channel();
     let config = Config { runtime_directory: None, ..config.clone() };
-    ask(endpoint, &config, move |_, reply| {
+    ask(view, &config, move |_, reply| {
         let line = reply.map(Reply::line).unwrap_or_default();
         let _ = printed_tx.send(std::io::stdout().write_all(line.as_bytes()));
     })?;

@@ -1,18 +1,18 @@
-//! What a check says first (HAProxy's configuration manual, `agent-send`): the endpoint that it
-//! asks about.
+//! What a check says first (HAProxy's configuration manual, `agent-send`): the view that it asks
+//! about.
 
-use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
+use crate::view::View;
 
-/// The endpoint that a check asks about by its line; an empty line means the default one.
+/// The view that a check asks about by its line; an empty line means the default one.
 ///
 /// # Errors
-/// The verdict on a line that is none, or names none: it must neither be taken for an endpoint nor
+/// The verdict on a line that is none, or names none: it must neither be taken for a view nor
 /// go unnoticed.
-pub fn requested_endpoint(line: &[u8], default: &Endpoint) -> Result<Endpoint, Verdict> {
+pub fn requested_view(line: &[u8], default: &View) -> Result<View, Verdict> {
     let fail = |what: &str| Verdict::Fail(format!("agent-send: {what}"));
     let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
-        // Its beginning may be another endpoint.
+        // Its beginning may be another view.
         return Err(fail("a line without an end; write \\n at its end"));
     };
     let line = String::from_utf8_lossy(&line[..end]);
@@ -22,18 +22,14 @@ pub fn requested_endpoint(line: &[u8], default: &Endpoint) -> Result<Endpoint, V
     }
 }
 
-/// What `find` finds of the endpoint that a check asks about, if it is on the list. Each endpoint
+/// What `find` finds of the view that a check asks about, if it is on the list. Each endpoint
 /// means one more request at a time to Patroni, so which there are is for the settings to say.
 ///
 /// # Errors
 /// The verdict on a line that names none of them.
-pub(crate) fn find<T>(
-    line: &[u8],
-    default: &Endpoint,
-    find: impl FnOnce(&Endpoint) -> Option<T>,
-) -> Result<T, Verdict> {
-    let endpoint = requested_endpoint(line, default)?;
-    find(&endpoint).ok_or_else(|| Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {endpoint}")))
+pub(crate) fn find<T>(line: &[u8], default: &View, find: impl FnOnce(&View) -> Option<T>) -> Result<T, Verdict> {
+    let view = requested_view(line, default)?;
+    find(&view).ok_or_else(|| Verdict::Fail(format!("agent-send: not in PATRONI_CHECK_ALSO: {view}")))
 }
 
 #[cfg(test)]
@@ -42,9 +38,9 @@ mod tests {
 
     #[test]
     fn a_line_names_an_endpoint_or_is_a_failure() {
-        let default: Endpoint = "/sync".parse().unwrap();
-        let said = |text: &[u8]| match requested_endpoint(text, &default) {
-            Ok(endpoint) => endpoint.to_string(),
+        let default: View = "/sync".parse().unwrap();
+        let said = |text: &[u8]| match requested_view(text, &default) {
+            Ok(view) => view.to_string(),
             Err(verdict) => verdict.why().to_owned(),
         };
         let table: [(&[u8], &str); 12] = [

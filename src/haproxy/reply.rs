@@ -5,10 +5,12 @@
 //! administrative word, one operational word, the reason.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::text::single_spaced;
 use crate::verdict::{Sessions, Verdict};
+use crate::view::{OnFailure, OnStandby};
 
 /// With its `\n`; HAProxy cuts a description at 127.
 const LIMIT: usize = 120;
@@ -20,32 +22,6 @@ pub enum ReplyFormat {
     Full,
     /// One word, as the Python daemon sent it: `READY` or `MAINT`.
     Plain,
-}
-
-/// What a node says that is healthy but not meant for the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnStandby {
-    /// In maintenance, which no monitoring takes for a fault. Cuts sessions under `on-marked-down
-    /// shutdown-sessions`.
-    Maint,
-    /// No new sessions, and none is cut, where they may stay: on a replica that only lags behind, say.
-    /// Elsewhere it is `Maint`.
-    Drain,
-    /// Down.
-    Down,
-}
-
-/// What a node says where something is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// In maintenance.
-    Maint,
-    /// Down, which alarms.
-    Down,
-    /// No new sessions; never cuts one.
-    Drain,
-    /// Nothing: HAProxy keeps the last state, for as long as it lasts.
-    Silent,
 }
 
 /// How verdicts on one endpoint are replied.
@@ -103,15 +79,20 @@ impl ReplyPolicy {
         })
     }
 
+    fn standby_words(&self, sessions: Sessions) -> &'static str {
+        match (self.on_standby, sessions) {
+            (OnStandby::Drain, Sessions::MayStay) => "DRAIN UP",
+            (OnStandby::Maint, _) | (OnStandby::Drain, Sessions::Cut) => "MAINT UP",
+            (OnStandby::Down, _) => "READY DOWN",
+        }
+    }
+
     /// The reply to a check with this verdict; none where nothing is to be said.
     pub fn reply(&self, verdict: &Verdict) -> Option<Reply> {
         let words = match verdict {
             Verdict::Serve(_) => "READY UP",
-            Verdict::StandBy(_, sessions) => match (self.on_standby, sessions) {
-                (OnStandby::Drain, Sessions::MayStay) => "DRAIN UP",
-                (OnStandby::Maint, _) | (OnStandby::Drain, Sessions::Cut) => "MAINT UP",
-                (OnStandby::Down, _) => "READY DOWN",
-            },
+            Verdict::StandBy(_, sessions) => self.standby_words(*sessions),
+            Verdict::Calm(..) => self.standby_words(Sessions::MayStay),
             Verdict::Fail(_) => match self.on_failure {
                 OnFailure::Maint => "MAINT DOWN",
                 OnFailure::Down => "READY DOWN",
@@ -122,10 +103,20 @@ impl ReplyPolicy {
             Verdict::Held(_, Sessions::MayStay) => "DRAIN UP",
         };
         Some(match self.format {
-            ReplyFormat::Full => Reply { words, reason: Some(clean(verdict.why())) },
+            ReplyFormat::Full => Reply { words, reason: Some(reason(verdict)) },
             ReplyFormat::Plain => Reply { words: words.split(' ').next().unwrap_or_default(), reason: None },
         })
     }
+}
+
+/// The reason, as it is at this moment.
+fn reason(verdict: &Verdict) -> String {
+    let mut reason = clean(verdict.why());
+    if let Verdict::Calm(_, left) = verdict {
+        let whole = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+        reason += &format!(" in {}", humantime::format_duration(whole));
+    }
+    reason
 }
 
 impl Reply {
@@ -177,6 +168,9 @@ mod tests {
     fn lags() -> Verdict {
         Verdict::StandBy("replica streaming".into(), Sessions::MayStay)
     }
+    fn calm(left: u64) -> Verdict {
+        Verdict::Calm("replica streaming, calm".into(), Duration::from_millis(left))
+    }
     fn primary() -> Verdict {
         Verdict::stand_by("primary timeline 3")
     }
@@ -197,6 +191,8 @@ mod tests {
             (Full, None, None, lags(), "MAINT UP # replica streaming\n"),
             (Full, Some(S::Maint), None, lags(), "MAINT UP # replica streaming\n"),
             (Full, Some(S::Drain), None, lags(), "DRAIN UP # replica streaming\n"),
+            (Full, None, None, calm(6_200), "MAINT UP # replica streaming calm in 7s\n"),
+            (Full, Some(S::Drain), None, calm(90_000), "DRAIN UP # replica streaming calm in 1m 30s\n"),
             (Full, Some(S::Drain), None, primary(), "MAINT UP # primary timeline 3\n"),
             (Full, Some(S::Down), None, lags(), "READY DOWN # replica streaming\n"),
             (Full, Some(S::Down), None, primary(), "READY DOWN # primary timeline 3\n"),
@@ -209,6 +205,7 @@ mod tests {
             (Full, None, Some(F::Silent), fail(), "(silence)"),
             (Plain, None, None, serve(), "READY\n"),
             (Plain, None, None, lags(), "MAINT\n"),
+            (Plain, None, None, calm(1), "MAINT\n"),
             (Plain, Some(S::Drain), None, primary(), "MAINT\n"),
             (Plain, None, None, held(Sessions::Cut), "MAINT\n"),
             (Plain, None, None, held(Sessions::MayStay), "DRAIN\n"),

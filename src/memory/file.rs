@@ -18,10 +18,11 @@ use crate::clock::Moment;
 use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
+use crate::view::View;
 
 /// The format. What is written in another one is not read. It goes up when a field, or what it
 /// means, changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The reasons in it are bounded, so nothing that is written here comes near.
 const SIZE_LIMIT: u64 = 16 << 10;
@@ -110,6 +111,10 @@ impl Directory {
             return Err(format!("no memory for {endpoint}: longer than {NAME_LIMIT} bytes"));
         }
         Ok(MemoryFile { directory: self.clone(), endpoint })
+    }
+
+    fn beside(&self, name: &str, kind: &str) -> PathBuf {
+        self.path.join(format!("{}.{kind}", name.trim_start_matches('/')))
     }
 }
 
@@ -222,12 +227,12 @@ impl MemoryFile {
         }
     }
 
-    /// Takes note that a verdict was told then, and says whether it is another one than was told
-    /// last. Of several processes one is told so. Where no note can be taken, nobody is: it would be
-    /// each.
-    pub fn note_told(&self, at: Moment, verdict: &Verdict) -> bool {
-        let told = Told { boot_id: self.directory.boot_id.clone(), at, verdict: verdict.clone() };
-        self.replace_told(&told).unwrap_or(false)
+    /// Takes note that a view's checks were told a verdict then, and says whether it is another one
+    /// than they were told last. Of several processes one is told so. Where no note can be taken,
+    /// nobody is: it would be each.
+    pub fn note_told(&self, view: &View, at: Moment, verdict: &Verdict) -> bool {
+        let told = Told { boot_id: self.directory.boot_id.clone(), at, verdict: verdict.without_countdown() };
+        self.replace_told(&self.directory.beside(&view.to_string(), "told"), &told).unwrap_or(false)
     }
 
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
@@ -241,8 +246,8 @@ impl MemoryFile {
         is_ours.into_iter().find_map(|(is_so, why)| (!is_so).then_some(why))
     }
 
-    fn replace_told(&self, told: &Told) -> io::Result<bool> {
-        let mut file = create(&self.beside("told"), OFlags::RDWR)?;
+    fn replace_told(&self, path: &Path, told: &Told) -> io::Result<bool> {
+        let mut file = create(path, OFlags::RDWR)?;
         if !try_flock(&file)? {
             // Another one is about to tell it, and the next check tells what has changed since.
             return Ok(false);
@@ -261,8 +266,7 @@ impl MemoryFile {
     }
 
     fn beside(&self, kind: &str) -> PathBuf {
-        let name = self.endpoint.trim_start_matches('/');
-        self.directory.path.join(format!("{name}.{kind}"))
+        self.directory.beside(&self.endpoint, kind)
     }
 
     /// Reads a file that the owner of the directory wrote: the service's user.

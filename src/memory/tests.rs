@@ -1,5 +1,6 @@
 //! What is remembered, and for how long, as stories.
 
+mod calm;
 mod pause;
 
 use std::time::Duration;

@@ -74,6 +74,26 @@ impl Node {
     pub(crate) fn role_text(&self) -> String {
         self.role.replace('_', " ")
     }
+
+    /// The node in a few words.
+    pub(crate) fn describe(&self) -> String {
+        let role = self.role_text();
+        match (&self.replication_state, self.timeline) {
+            (Some(state), _) => format!("{role} {state}"),
+            (None, Some(timeline)) => format!("{role} timeline {timeline}"),
+            (None, None) => role,
+        }
+    }
+
+    /// What an operator should know of the cluster beside it.
+    pub(crate) fn cluster_flags(&self) -> String {
+        let all = [
+            (self.cluster_unlocked, ", nobody holds the lock"),
+            (self.pause, ", paused"),
+            (self.failsafe_mode_is_active, ", failsafe"),
+        ];
+        all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
+    }
 }
 
 /// The `patroni` object of the body.

@@ -25,8 +25,8 @@ const RESERVED_AN_ENDPOINT: usize = 8;
 /// What the clients of a listener get.
 #[derive(Clone, Copy)]
 pub(super) enum ListenerKind {
-    /// The answer of this endpoint, by its index in the table.
-    Endpoint(usize),
+    /// The answer of this view, by its index in the table.
+    View(usize),
     /// They send a request first.
     Request(Protocol),
 }

@@ -1,4 +1,4 @@
-//! One check: a client that wants to hear of an endpoint, and in which form.
+//! One check: a client that wants to hear of a view, and in which form.
 
 use mio::net::TcpStream;
 
@@ -9,6 +9,8 @@ use crate::verdict::Verdict;
 /// A client, from when it is known what it asks about until its answer is sent.
 pub(super) struct Check {
     pub(super) client: TcpStream,
+    /// What it asks about, by its index in the table of views.
+    pub(super) view: usize,
     form: Form,
 }
 
@@ -19,12 +21,12 @@ enum Form {
 }
 
 impl Check {
-    pub(super) fn by_agent_check(client: TcpStream) -> Self {
-        Check { client, form: Form::AgentCheck }
+    pub(super) fn by_agent_check(client: TcpStream, view: usize) -> Self {
+        Check { client, view, form: Form::AgentCheck }
     }
 
-    pub(super) fn by_http(client: TcpStream, method: Method) -> Self {
-        Check { client, form: Form::Http(method) }
+    pub(super) fn by_http(client: TcpStream, view: usize, method: Method) -> Self {
+        Check { client, view, form: Form::Http(method) }
     }
 
     pub(super) fn is_http(&self) -> bool {

@@ -18,13 +18,14 @@ use super::hold_lookup::HoldLookup;
 use super::lingering_close::LingeringClose;
 use super::request_reader::{PartialRequest, Protocol, RequestReader};
 use super::signals::Signals;
+use super::views::ViewTable;
 use crate::clock::Moment;
 use crate::config::{Config, ListenerRole};
-use crate::endpoint::Endpoint;
 use crate::haproxy::reply::ReplyPolicy;
 use crate::systemd::journal::{Change, Journal};
 use crate::systemd::notify::Notifier;
 use crate::verdict::Verdict;
+use crate::view::View;
 
 /// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get
 /// theirs in a flood.
@@ -41,11 +42,11 @@ pub(super) struct EventLoop {
     signals: Signals,
     acceptor: Acceptor,
     request_reader: RequestReader,
-    endpoints: EndpointTable,
+    views: ViewTable,
     lingering_close: LingeringClose,
     /// What a check asks about that names nothing.
-    default_endpoint: Endpoint,
-    /// For a check that names no endpoint that is served.
+    default_view: View,
+    /// For a check that names no view that is served.
     fallback_policy: ReplyPolicy,
     journal: Journal,
     notifier: Notifier,
@@ -66,18 +67,19 @@ impl EventLoop {
     ) -> Result<Self, Box<dyn Error>> {
         let poll = Poll::new()?;
         let signals = Signals::new(poll.registry(), SIGNAL)?;
-        let mut endpoints = EndpointTable::new(config, Waker::new(poll.registry(), REPORT)?)?;
+        let endpoints = EndpointTable::new(config, Waker::new(poll.registry(), REPORT)?)?;
+        let mut views = ViewTable::new(config, endpoints)?;
         let mut acceptor = Acceptor::default();
         for (socket, role) in sockets {
             let kind = match role {
-                ListenerRole::Endpoint(endpoint) => ListenerKind::Endpoint(endpoints.get_or_insert(&endpoint)?),
+                ListenerRole::View(view) => ListenerKind::View(views.get_or_insert(&view)?),
                 ListenerRole::AgentSend => ListenerKind::Request(Protocol::AgentSend),
                 ListenerRole::Http => ListenerKind::Request(Protocol::Http),
                 ListenerRole::Metrics => ListenerKind::Request(Protocol::Metrics),
             };
             if matches!(kind, ListenerKind::Request(Protocol::AgentSend | Protocol::Http)) {
-                for endpoint in config.listed_endpoints() {
-                    endpoints.get_or_insert(endpoint)?;
+                for view in config.listed_views() {
+                    views.get_or_insert(view)?;
                 }
             }
             acceptor.add(socket, kind, poll.registry())?;
@@ -88,11 +90,11 @@ impl EventLoop {
             next_client: Token(acceptor.listeners()),
             acceptor,
             request_reader: RequestReader::new(),
-            max_connections: max_connections(endpoints.len()),
-            endpoints,
+            max_connections: max_connections(views.endpoints.len()),
+            views,
             lingering_close: LingeringClose::new(config.limits.deadline),
-            default_endpoint: config.endpoint.clone(),
-            fallback_policy: config.reply_policy(&config.endpoint)?,
+            default_view: config.view.clone(),
+            fallback_policy: config.reply_policy(&config.view)?,
             journal,
             notifier,
             hold: HoldLookup::new(config.hold()),
@@ -105,7 +107,7 @@ impl EventLoop {
         if let Err(e) = self.notifier.ready(Instant::now()) {
             self.journal.warn(format!("can't send READY=1 to the service manager (NOTIFY_SOCKET): {e}"));
         }
-        self.notifier.status(&self.endpoints.status());
+        self.notifier.status(&self.views.status());
     }
 
     /// Turns until SIGTERM. The phases of a turn, in this order:
@@ -143,11 +145,11 @@ impl EventLoop {
                 self.dispatch_request(request);
             }
             self.answer_expired();
-            self.endpoints.begin_fetches(Moment::now());
+            self.views.endpoints.begin_fetches(Moment::now());
             self.lingering_close.close_expired(now);
             if self.notifier.is_due(now) {
                 self.notifier.ping_watchdog(now);
-                self.notifier.status(&self.endpoints.status());
+                self.notifier.status(&self.views.status());
             }
             if self.stop_at.is_some_and(|end| now >= end || self.connections() == 0) {
                 return Ok(());
@@ -156,7 +158,7 @@ impl EventLoop {
     }
 
     pub(super) fn finish(self) -> Journal {
-        self.endpoints.finish();
+        self.views.endpoints.finish();
         self.journal
     }
 
@@ -170,11 +172,11 @@ impl EventLoop {
             self.stop_at,
         ];
         let until_then = times.into_iter().flatten().map(|time| time.saturating_duration_since(now));
-        until_then.chain(self.endpoints.time_left(Moment::now())).min()
+        until_then.chain(self.views.endpoints.time_left(Moment::now())).min()
     }
 
     fn connections(&self) -> usize {
-        self.request_reader.len() + self.endpoints.waiting() + self.lingering_close.len()
+        self.request_reader.len() + self.views.endpoints.waiting() + self.lingering_close.len()
     }
 
     fn accept(&mut self, now: Instant) {
@@ -211,7 +213,7 @@ impl EventLoop {
     /// deadline makes room.
     fn can_accept(&self) -> bool {
         let has_room = self.connections() <= self.max_connections;
-        self.stop_at.is_none() && (has_room || self.connections() > self.endpoints.waiting())
+        self.stop_at.is_none() && (has_room || self.connections() > self.views.endpoints.waiting())
     }
 
     /// Makes room: of a client that has its answer, or else of one that has not said what it wants.
@@ -221,7 +223,7 @@ impl EventLoop {
 
     fn admit(&mut self, kind: ListenerKind, client: TcpStream) {
         match kind {
-            ListenerKind::Endpoint(index) => self.check(index, Check::by_agent_check(client)),
+            ListenerKind::View(view) => self.check(Check::by_agent_check(client, view)),
             ListenerKind::Request(protocol) => {
                 let (now, token) = (Instant::now(), self.next_token());
                 let request = self.request_reader.begin(now, client, protocol, token, self.poll.registry());
@@ -249,8 +251,8 @@ impl EventLoop {
         match protocol {
             Protocol::AgentSend => self.dispatch_agent_send(client, &bytes),
             Protocol::Http | Protocol::Metrics => {
-                match dispatch::by_head(protocol, &bytes, &self.default_endpoint, &self.endpoints) {
-                    Ok((index, method)) => self.check(index, Check::by_http(client, method)),
+                match dispatch::by_head(protocol, &bytes, &self.default_view, &self.views) {
+                    Ok((view, method)) => self.check(Check::by_http(client, view, method)),
                     Err(response) => self.send_reply(client, Some(response.to_bytes())),
                 }
             }
@@ -258,8 +260,8 @@ impl EventLoop {
     }
 
     fn dispatch_agent_send(&mut self, client: TcpStream, line: &[u8]) {
-        match dispatch::by_line(line, &self.default_endpoint, &self.endpoints) {
-            Ok(index) => self.check(index, Check::by_agent_check(client)),
+        match dispatch::by_line(line, &self.default_view, &self.views) {
+            Ok(view) => self.check(Check::by_agent_check(client, view)),
             Err(verdict) => {
                 let reply = self.fallback_policy.reply(&self.hold.overriding(verdict));
                 self.send_reply(client, reply.map(|reply| reply.line().into_bytes()));
@@ -267,52 +269,44 @@ impl EventLoop {
         }
     }
 
-    fn check(&mut self, index: usize, check: Check) {
+    fn check(&mut self, check: Check) {
         // Not the time at which this turn began: what was fresh then need not be when the last of a
         // batch has come.
-        if let Some((check, verdict)) = self.endpoints.get_mut(index).cache.look_up_or_wait(Moment::now(), check) {
-            self.answer(index, check, verdict);
+        if let Some((check, verdict)) = self.views.look_up_or_wait(Moment::now(), check) {
+            self.answer(check, verdict);
         }
     }
 
     fn take_reports(&mut self) {
-        while let Some((index, answered)) = self.endpoints.take_report(Moment::now(), &self.journal) {
+        while let Some(answered) = self.views.endpoints.take_report(Moment::now(), &self.journal) {
             for (check, verdict) in answered {
-                self.answer(index, check, verdict);
+                self.answer(check, verdict);
             }
         }
     }
 
     fn answer_expired(&mut self) {
-        let now = Moment::now();
-        for index in 0..self.endpoints.len() {
-            for (check, verdict) in self.endpoints.get_mut(index).cache.take_expired(now) {
-                self.answer(index, check, verdict);
-            }
+        for (check, verdict) in self.views.endpoints.take_expired(Moment::now()) {
+            self.answer(check, verdict);
         }
     }
 
-    fn answer(&mut self, index: usize, check: Check, verdict: Verdict) {
-        let verdict = self.hold.overriding(verdict);
-        let state = self.endpoints.get_mut(index);
+    fn answer(&mut self, check: Check, verdict: Verdict) {
+        let verdict = self.hold.overriding(self.views.after_calm(check.view, Moment::now(), verdict));
+        let is_news = self.views.note_told(check.view, &verdict);
+        let state = self.views.get(check.view);
         let reply = state.policy.reply(&verdict);
-        state.answered += 1;
         if check.is_http() {
             state.meter.answered_by_http(&verdict);
         } else {
             state.meter.answered(reply.as_ref());
         }
         let answer = check.answer(&verdict, reply.as_ref());
-        if state.last_verdict.as_ref() != Some(&verdict) {
-            self.journal.changed(&Change {
-                endpoint: &state.endpoint,
-                verdict: &verdict,
-                reply: reply.as_ref(),
-                observation: state.last_observation.as_ref(),
-            });
-            state.meter.changed(Instant::now(), &verdict);
-            state.tell(verdict);
-            self.notifier.status(&self.endpoints.status());
+        if is_news {
+            let (view, reply) = (&state.view, reply.as_ref());
+            let observation = self.views.last_observation(check.view);
+            self.journal.changed(&Change { view, verdict: &verdict, reply, observation });
+            self.notifier.status(&self.views.status());
         }
         self.send_reply(check.client, answer);
     }

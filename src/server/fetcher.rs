@@ -15,14 +15,15 @@ use crate::memory::Memory;
 use crate::memory::file::{Lock, MemoryFile};
 use crate::patroni::{Client, GIVE_UP, NoAnswer, Observation};
 use crate::verdict::{Judgement, Verdict, judge};
+use crate::view::View;
 
 /// What the thread is to do, one after the other.
 pub(super) enum Work {
     /// Ask Patroni. What is known then has to be saved.
     Fetch,
     Save(Box<Memory>),
-    /// Take note that this was told then.
-    Told(Moment, Verdict),
+    /// Take note that this view was told this then.
+    Told(View, Moment, Verdict),
 }
 
 /// What it reports.
@@ -129,9 +130,9 @@ impl Worker {
             match work_rx.recv().ok()? {
                 Work::Fetch => self.fetch()?,
                 Work::Save(memory) => self.save(memory)?,
-                Work::Told(at, verdict) => {
+                Work::Told(view, at, verdict) => {
                     // A process for one check that comes later need not tell it.
-                    self.file.as_ref().map(|file| file.note_told(at, &verdict));
+                    self.file.as_ref().map(|file| file.note_told(&view, at, &verdict));
                 }
             }
         }

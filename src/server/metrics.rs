@@ -13,6 +13,7 @@ use crate::http::Response;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
 use crate::verdict::{Judgement, Verdict};
+use crate::view::View;
 
 /// Seconds. Patroni takes some milliseconds, a busy one half a second, and is given up after 30 s.
 const BUCKETS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 10.0];
@@ -24,12 +25,16 @@ pub(super) struct Metrics {
 }
 
 /// The meters of one endpoint.
-pub(super) struct Meter {
+pub(super) struct FetchMeter {
+    fetches: Histogram,
+    failures: IntCounterVec,
+}
+
+/// The meters of one view.
+pub(super) struct AnswerMeter {
     answers: IntCounterVec,
     http_answers: IntCounterVec,
     verdict: IntGaugeVec,
-    fetches: Histogram,
-    failures: IntCounterVec,
     unchanged: Gauge,
     /// When the verdict changed.
     changed: Instant,
@@ -48,16 +53,34 @@ impl Metrics {
         Ok(Metrics { registry, bad_requests })
     }
 
-    /// The meter of an endpoint.
+    /// The meter of a view.
     ///
     /// # Errors
-    /// Another one for the same endpoint.
-    pub(super) fn meter(&self, endpoint: &Endpoint) -> Result<Meter> {
-        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", endpoint.to_string());
+    /// Another one for the same view.
+    pub(super) fn answer_meter(&self, view: &View) -> Result<AnswerMeter> {
+        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", view.to_string());
         let answers = IntCounterVec::new(about("answers_total", "Agent checks answered, by reply."), &["reply"])?;
         let http_answers =
             IntCounterVec::new(about("http_answers_total", "Checks answered by HTTP, by status."), &["status"])?;
         let verdict = IntGaugeVec::new(about("verdict", "1 for the last verdict."), &["verdict"])?;
+        let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
+        let meter = AnswerMeter { answers, http_answers, verdict, unchanged, changed: Instant::now() };
+        let collectors: [Box<dyn Collector>; 4] = [
+            Box::new(meter.answers.clone()),
+            Box::new(meter.http_answers.clone()),
+            Box::new(meter.verdict.clone()),
+            Box::new(meter.unchanged.clone()),
+        ];
+        collectors.into_iter().try_for_each(|collector| self.registry.register(collector))?;
+        Ok(meter)
+    }
+
+    /// The meter of an endpoint.
+    ///
+    /// # Errors
+    /// Another one for the same endpoint.
+    pub(super) fn fetch_meter(&self, endpoint: &Endpoint) -> Result<FetchMeter> {
+        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", endpoint.to_string());
         let fetches = about("patroni_seconds", "How long Patroni took to answer, or to fail to.");
         let fetches = Histogram::with_opts(HistogramOpts::from(fetches).buckets(BUCKETS.into()))?;
         let failures = about(
@@ -65,10 +88,9 @@ impl Metrics {
             "Requests to Patroni without an answer, or with an answer that means a failure.",
         );
         let failures = IntCounterVec::new(failures, &["kind"])?;
-        let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
-        let meter = Meter { answers, http_answers, verdict, fetches, failures, unchanged, changed: Instant::now() };
-        meter.collectors().into_iter().try_for_each(|collector| self.registry.register(collector))?;
-        Ok(meter)
+        self.registry.register(Box::new(fetches.clone()))?;
+        self.registry.register(Box::new(failures.clone()))?;
+        Ok(FetchMeter { fetches, failures })
     }
 
     pub(super) fn count_bad_request(&self) {
@@ -88,7 +110,21 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("patroni_check_{name}"), help)
 }
 
-impl Meter {
+impl FetchMeter {
+    /// Patroni was asked.
+    pub(super) fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
+        self.fetches.observe(took.as_secs_f64());
+        let kind = match (observation, &judgement.verdict) {
+            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(..)) => return,
+            (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
+            (Ok(_), _) => "bad_answer",
+            (Err(_), _) => "no_answer",
+        };
+        self.failures.with_label_values(&[kind]).inc();
+    }
+}
+
+impl AnswerMeter {
     /// A check by HTTP was answered so.
     pub(super) fn answered_by_http(&self, verdict: &Verdict) {
         self.http_answers.with_label_values(&[Response::of(verdict, None).code()]).inc();
@@ -106,31 +142,8 @@ impl Meter {
         self.verdict.with_label_values(&[verdict.word()]).set(1);
     }
 
-    /// Patroni was asked.
-    pub(super) fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
-        self.fetches.observe(took.as_secs_f64());
-        let kind = match (observation, &judgement.verdict) {
-            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(..)) => return,
-            (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
-            (Ok(_), _) => "bad_answer",
-            (Err(_), _) => "no_answer",
-        };
-        self.failures.with_label_values(&[kind]).inc();
-    }
-
     /// Brings up to date what the time alone changes.
     pub(super) fn refresh(&self, now: Instant) {
         self.unchanged.set(now.saturating_duration_since(self.changed).as_secs_f64());
-    }
-
-    fn collectors(&self) -> [Box<dyn Collector>; 6] {
-        [
-            Box::new(self.answers.clone()),
-            Box::new(self.http_answers.clone()),
-            Box::new(self.verdict.clone()),
-            Box::new(self.fetches.clone()),
-            Box::new(self.failures.clone()),
-            Box::new(self.unchanged.clone()),
-        ]
     }
 }

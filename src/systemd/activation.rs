@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{BadConfiguration, Config, ListenerRole};
-use crate::endpoint::Endpoint;
+use crate::view::View;
 
 /// More than any unit passes; a process has 1024 by default.
 const DESCRIPTORS_LIMIT: u64 = 1024;
@@ -53,7 +53,7 @@ pub enum Activation {
     /// One connection, from systemd (Accept=yes) or inetd: one answer.
     Connection(Socket, ListenerRole),
     /// Nobody: the reply goes to standard output.
-    Stdout(Endpoint),
+    Stdout(View),
 }
 
 impl Activation {
@@ -80,7 +80,7 @@ impl Activation {
         match standard_input()? {
             Some(connection) => Ok(Activation::Connection(connection, config.connection_role("")?)),
             None if is_the_service() => Err(NoSocket.into()),
-            None => Ok(Activation::Stdout(config.endpoint.clone())),
+            None => Ok(Activation::Stdout(config.view.clone())),
         }
     }
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use libsystemd::logging::{Priority, connected_to_journal, journal_send};
 
 use super::activation::is_connection;
-use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
 use crate::text::printable;
 use crate::verdict::Verdict;
+use crate::view::View;
 
 /// Entries that may wait for the journal; more are counted and dropped. A change of verdict is an
 /// entry.
@@ -24,8 +24,8 @@ const WAITING: usize = 256;
 
 /// A change of verdict.
 pub struct Change<'a> {
-    /// The endpoint that was judged.
-    pub endpoint: &'a Endpoint,
+    /// The view that was answered for.
+    pub view: &'a View,
     /// The new verdict.
     pub verdict: &'a Verdict,
     /// What HAProxy is told; nothing under `--on-failure silent`.
@@ -105,9 +105,9 @@ impl Entry {
         let is_failure = matches!(change.verdict, Verdict::Fail(_));
         let priority = if is_failure { Priority::Warning } else { Priority::Notice };
         let reply = change.reply.map_or("(nothing)".to_owned(), Reply::to_string);
-        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.endpoint));
+        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.view));
         entry.fields.extend([
-            ("PATRONI_CHECK_ENDPOINT", change.endpoint.to_string()),
+            ("PATRONI_CHECK_ENDPOINT", change.view.to_string()),
             ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),
             ("PATRONI_CHECK_REPLY", reply),
             ("PATRONI_CHECK_REASON", change.verdict.why().to_owned()),

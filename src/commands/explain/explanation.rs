@@ -12,7 +12,8 @@ use crate::memory::file::Directory;
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Client, Observation};
 use crate::systemd::socket_units::{SocketUnit, socket_units};
-use crate::verdict::{Verdict, cluster_flags, is_being_promoted, judge, too_old};
+use crate::verdict::{Verdict, is_being_promoted, judge, too_old};
+use crate::view::View;
 
 /// Why the service may say something else.
 const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
@@ -30,7 +31,7 @@ pub(super) enum Health {
 
 /// What there is to say of an endpoint.
 pub(super) struct Row {
-    pub(super) endpoint: Endpoint,
+    pub(super) view: View,
     pub(super) status: Option<u16>,
     pub(super) verdict: Verdict,
     pub(super) is_being_promoted: bool,
@@ -61,17 +62,17 @@ pub(super) struct Explanation {
 }
 
 impl Explanation {
-    pub(super) fn new(config: &Config, named: &[Endpoint]) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn new(config: &Config, named: &[View]) -> Result<Self, Box<dyn Error>> {
         let client = config.client()?;
         let health: Endpoint = "/health".parse()?;
         let mut requests = Requests::to(&client);
         let first = requests.observe(&health);
-        let endpoints = if named.is_empty() { Endpoint::all().collect() } else { named.to_vec() };
-        let mut rows = Vec::new();
-        for endpoint in endpoints {
-            let observation = if first.is_err() { first.clone() } else { requests.observe(&endpoint) };
-            rows.push(Row::new(config, endpoint, &observation)?);
-        }
+        let views = if named.is_empty() { Endpoint::all().map(View::from).collect() } else { named.to_vec() };
+        let rows = views.into_iter().map(|view| {
+            let observation = if first.is_err() { first.clone() } else { requests.observe(&view.endpoint) };
+            Row::new(config, view, &observation)
+        });
+        let rows: Vec<_> = rows.collect();
         let node = match &first {
             Ok(answer) => match &answer.body {
                 Body::Node(node) => Some(node.clone()),
@@ -96,21 +97,21 @@ impl Explanation {
 }
 
 impl Row {
-    fn new(config: &Config, endpoint: Endpoint, observation: &Observation) -> Result<Self, Box<dyn Error>> {
+    fn new(config: &Config, view: View, observation: &Observation) -> Self {
+        let endpoint = &view.endpoint;
         let status = observation.as_ref().ok().map(|answer| answer.status);
         let is_being_promoted = observation.as_ref().is_ok_and(
-            |answer| matches!(&answer.body, Body::Node(node) if is_being_promoted(&endpoint, answer.status, node)),
+            |answer| matches!(&answer.body, Body::Node(node) if is_being_promoted(endpoint, answer.status, node)),
         );
-        let judged = judge(&endpoint, observation).verdict;
+        let judged = judge(endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
         let verdict = config.hold().overriding(judged);
         let is_held = matches!(verdict, Verdict::Held(..));
         let why = if vetoed && !is_held { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
-        let full = config.reply_policy_in(ReplyFormat::Full, &endpoint)?.reply(&verdict);
-        // Options that plain words refuse are no reason not to show the full ones.
-        let plain = config.reply_policy_in(ReplyFormat::Plain, &endpoint).ok();
-        let plain = plain.and_then(|policy| policy.reply(&verdict));
-        Ok(Row { endpoint, status, verdict, is_being_promoted, full, plain, why })
+        // Options that plain words or one endpoint refuse are no reason not to show all else.
+        let reply = |format| config.reply_policy_in(format, &view).ok()?.reply(&verdict);
+        let (full, plain) = (reply(ReplyFormat::Full), reply(ReplyFormat::Plain));
+        Row { view, status, verdict, is_being_promoted, full, plain, why }
     }
 }
 
@@ -144,22 +145,22 @@ fn remembered(config: &Config, hints: &mut Vec<String>) -> Vec<Remembered> {
 /// The first line: the node in a few words.
 fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row], named: bool) -> (Health, String) {
     if let (Verdict::Fail(why), _) | (Verdict::StandBy(why, _) | Verdict::Held(why, _), None) = (verdict, node) {
-        return (Health::Critical, why.clone() + &node.map_or_else(String::new, cluster_flags));
+        return (Health::Critical, why.clone() + &node.map_or_else(String::new, Node::cluster_flags));
     }
     let node_says = node.map_or_else(String::new, |node| {
         let timeline = node.timeline.map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
-        format!("{} {}{timeline}{}", node.role_text(), node.state, cluster_flags(node))
+        format!("{} {}{timeline}{}", node.role_text(), node.state, node.cluster_flags())
     });
-    let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.endpoint, node).is_some());
+    let is_too_old = |row: &&Row| node.is_some_and(|node| too_old(&row.view.endpoint, node).is_some());
     let failed: Vec<&Row> = rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).collect();
     match failed.iter().find(|row| named || !is_too_old(row)) {
-        Some(row) if named => (Health::Critical, format!("{}: {}", row.endpoint, row.why)),
-        Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
+        Some(row) if named => (Health::Critical, format!("{}: {}", row.view, row.why)),
+        Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.view, row.why)),
         None => match config.hold().overriding(verdict.clone()) {
             Verdict::Held(why, _) => (Health::Warning, format!("{node_says}, {why}")),
             _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
             _ => match rows.iter().find(|row| row.is_being_promoted) {
-                Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.endpoint, row.why)),
+                Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.view, row.why)),
                 None => (Health::Ok, node_says),
             },
         },

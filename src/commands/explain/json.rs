@@ -30,7 +30,7 @@ fn json(explanation: &Explanation) -> Value {
     });
     let rows = explanation.rows.iter().map(|row| {
         json!({
-            "endpoint": row.endpoint.to_string(),
+            "endpoint": row.view.to_string(),
             "status": row.status,
             "verdict": row.verdict.word(),
             "why": row.why,

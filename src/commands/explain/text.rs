@@ -37,7 +37,7 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         let code = match verdict {
             None => "1",
             Some(Verdict::Serve(_)) => "32",
-            Some(Verdict::StandBy(..)) => "0",
+            Some(Verdict::StandBy(..) | Verdict::Calm(..)) => "0",
             Some(Verdict::Fail(_)) => "31",
             Some(Verdict::Held(..)) => "33",
         };
@@ -94,7 +94,7 @@ fn format_age(age: Duration) -> String {
 fn cells(row: &Row) -> [String; 6] {
     let words = |reply: &Option<Reply>| reply.as_ref().map_or("(nothing)", Reply::words).to_owned();
     [
-        row.endpoint.to_string(),
+        row.view.to_string(),
         row.status.map_or("-".to_owned(), |status| status.to_string()),
         row.verdict.word().to_owned(),
         words(&row.full),

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
 use crate::clock::Moment;
@@ -15,6 +15,7 @@ use crate::memory::Memory;
 use crate::memory::file::{Directory, Lock, MemoryFile};
 use crate::systemd::journal::{self, Change};
 use crate::verdict::{Verdict, judge};
+use crate::view::View;
 
 /// Finds the verdict on a check that arrives now, and what HAProxy would be told, and tells it
 /// once, within the deadline. If Patroni has not answered by then, the request goes on: to give it
@@ -25,19 +26,25 @@ use crate::verdict::{Verdict, judge};
 /// # Errors
 /// Wrong configuration.
 pub(super) fn ask(
-    endpoint: &Endpoint,
+    view: &View,
     config: &Config,
     tell: impl FnOnce(&Verdict, Option<&Reply>) + Send + 'static,
 ) -> Result<(), BadConfiguration> {
     let (arrived, start) = (Moment::now(), Instant::now());
     let deadline = start + config.limits.deadline;
     let mut warnings = Vec::new();
+    let endpoint = &view.endpoint;
     let file = memory_file(endpoint, config, &mut warnings);
-    let mut check =
-        Check { policy: config.reply_policy(endpoint)?, hold: config.hold(), tell: Some(Box::new(tell)), told: None };
+    let mut check = Check {
+        policy: config.reply_policy(view)?,
+        calm: config.calm(view),
+        hold: config.hold(),
+        tell: Some(Box::new(tell)),
+        told: None,
+    };
     let (told, observation) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline, &mut warnings) {
-        Found::Verdict(verdict) => {
-            check.answer(verdict);
+        Found::Verdict(verdict, memory) => {
+            check.answer(verdict, &memory);
             (check.told, None)
         }
         Found::Ask(cache, lock) => {
@@ -50,7 +57,8 @@ pub(super) fn ask(
                     let shared = Arc::clone(&shared);
                     client.get_answering_late(endpoint, deadline, move || {
                         let (check, cache) = &mut *locked(&shared);
-                        at_deadline(cache).into_iter().for_each(|verdict| check.answer(verdict));
+                        let verdict = at_deadline(cache);
+                        verdict.into_iter().for_each(|verdict| check.answer(verdict, cache.memory()));
                     })
                 } else {
                     // Nobody would have what comes late.
@@ -65,19 +73,19 @@ pub(super) fn ask(
             }
             // Whoever waits for it need not wait for a client.
             drop(lock);
-            let (check, _) = &mut *locked(&shared);
+            let (check, cache) = &mut *locked(&shared);
             let observation = answered.map(|(verdict, observation)| {
-                check.answer(verdict);
+                check.answer(verdict, cache.memory());
                 observation
             });
             (check.told.take(), observation)
         }
     };
     warnings.iter().for_each(|warning| journal::warn(warning));
-    let told = told.zip(file).filter(|(told, file)| file.note_told(told.at, &told.verdict));
+    let told = told.zip(file).filter(|(told, file)| file.note_told(view, told.at, &told.verdict));
     if let Some((Told { verdict, reply, .. }, _)) = &told {
         let (reply, observation) = (reply.as_ref(), observation.as_ref());
-        journal::tell_change(&Change { endpoint, verdict, reply, observation });
+        journal::tell_change(&Change { view, verdict, reply, observation });
     }
     Ok(())
 }
@@ -88,6 +96,7 @@ type Tell = Box<dyn FnOnce(&Verdict, Option<&Reply>) + Send>;
 /// The check, and what its answer takes.
 struct Check {
     policy: ReplyPolicy,
+    calm: Duration,
     hold: Hold,
     tell: Option<Tell>,
     told: Option<Told>,
@@ -100,9 +109,9 @@ struct Told {
 }
 
 impl Check {
-    fn answer(&mut self, verdict: Verdict) {
+    fn answer(&mut self, verdict: Verdict, memory: &Memory) {
         let Some(tell) = self.tell.take() else { return };
-        let verdict = self.hold.overriding(verdict);
+        let verdict = self.hold.overriding(memory.after_calm(Moment::now(), self.calm, verdict));
         let reply = self.policy.reply(&verdict);
         tell(&verdict, reply.as_ref());
         self.told = Some(Told { at: Moment::now(), verdict, reply });
@@ -110,7 +119,8 @@ impl Check {
 }
 
 enum Found {
-    Verdict(Verdict),
+    /// By what is remembered.
+    Verdict(Verdict, Box<Memory>),
     /// Patroni is to be asked, by one who knows this.
     Ask(Box<Cache<()>>, Option<Lock>),
 }
@@ -133,11 +143,12 @@ fn look_up_or_lock(
     let Some(file) = file else { return Found::Ask(Box::new(recall(None).0), None) };
     let mut found = None;
     let lock = file.lock(deadline, || {
-        found = recall(file.load().unwrap_or_default()).1;
+        let (cache, verdict) = recall(file.load().unwrap_or_default());
+        found = verdict.map(|verdict| Found::Verdict(verdict, Box::new(cache.memory().clone())));
         found.is_some()
     });
-    if let Some(verdict) = found {
-        return Found::Verdict(verdict);
+    if let Some(found) = found {
+        return found;
     }
     let lock = match lock {
         Ok(lock) => lock,
@@ -156,7 +167,10 @@ fn look_up_or_lock(
     if lock.is_none() {
         found = found.or_else(|| at_deadline(&mut cache));
     }
-    found.map_or_else(|| Found::Ask(Box::new(cache), lock), Found::Verdict)
+    match found {
+        Some(verdict) => Found::Verdict(verdict, Box::new(cache.memory().clone())),
+        None => Found::Ask(Box::new(cache), lock),
+    }
 }
 
 /// None where there is no memory, with a warning that says why, unless nobody wants one.

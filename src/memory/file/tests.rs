@@ -21,6 +21,10 @@ fn file_in(directory: &TempDir) -> MemoryFile {
     directory.file(&"/primary".parse().unwrap()).unwrap()
 }
 
+fn view() -> View {
+    "/primary".parse().unwrap()
+}
+
 /// By one who has the lock.
 fn save(file: &MemoryFile, memory: &Memory) -> Result<(), String> {
     let lock = file.try_lock().unwrap().expect("nobody has it");
@@ -80,8 +84,8 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         ("[]".into(), "invalid length"),
         ("{}".into(), "missing field"),
         (" ".repeat(1 << 20), "too long"),
-        (edit(r#""version":1"#, r#""version":2"#), "in another format"),
-        (edit(r#""version":1"#, r#""version":-1"#), "invalid value"),
+        (edit(r#""version":2"#, r#""version":1"#), "in another format"),
+        (edit(r#""version":2"#, r#""version":-1"#), "invalid value"),
         (edit(id, "0123"), "from another boot"),
         (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
         (edit("/primary", "/replica"), "of another endpoint"),
@@ -140,7 +144,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
     let elsewhere = directory.path().join("elsewhere");
     fs::write(&elsewhere, "others").unwrap();
     let serve = Verdict::Serve("primary".into());
-    assert!(file.note_told(Moment::now(), &serve));
+    assert!(file.note_told(&view(), Moment::now(), &serve));
     let obstacles: [&dyn Fn(&Path); 3] =
         [&|path| symlink(&elsewhere, path).unwrap(), &|path| fs::create_dir(path).unwrap(), &|path| {
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap()
@@ -154,7 +158,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
             save(&file, &memory).unwrap();
             assert_eq!(file.load(), Ok(Some(memory)));
             drop(file.try_lock().unwrap().unwrap());
-            assert_eq!(file.note_told(Moment::now(), &serve), kind == "told");
+            assert_eq!(file.note_told(&view(), Moment::now(), &serve), kind == "told");
             assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "others");
         }
     }
@@ -236,15 +240,15 @@ fn a_change_of_verdict_is_told_once() {
     let (serve, fail) = (Verdict::Serve("primary".into()), Verdict::Fail("postgres: stopping".into()));
     let start = Moment::now();
     let at = |ms| start + Duration::from_millis(ms);
-    assert!(file.note_told(at(0), &serve));
-    assert!(!file.note_told(at(1), &serve));
-    assert!(file.note_told(at(3), &fail));
-    assert!(!file.note_told(at(2), &serve), "who was slower tells nothing of now");
-    assert!(file.note_told(at(4), &serve));
+    assert!(file.note_told(&view(), at(0), &serve));
+    assert!(!file.note_told(&view(), at(1), &serve));
+    assert!(file.note_told(&view(), at(3), &fail));
+    assert!(!file.note_told(&view(), at(2), &serve), "who was slower tells nothing of now");
+    assert!(file.note_told(&view(), at(4), &serve));
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
-        assert!(file.note_told(at(5), &serve));
-        assert!(!file.note_told(at(6), &serve));
+        assert!(file.note_told(&view(), at(5), &serve));
+        assert!(!file.note_told(&view(), at(6), &serve));
     }
 }

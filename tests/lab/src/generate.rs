@@ -12,8 +12,9 @@ use clap::{Arg, ArgAction, Command};
 use clap_complete::{Shell, generate_to};
 use patroni_check::cli;
 use patroni_check::endpoint::{Endpoint, Kind};
-use patroni_check::haproxy::reply::{OnFailure, OnStandby, Reply, ReplyFormat, ReplyPolicy};
+use patroni_check::haproxy::reply::{Reply, ReplyFormat, ReplyPolicy};
 use patroni_check::verdict::{Sessions, Verdict};
+use patroni_check::view::{OnFailure, OnStandby};
 
 const SETTINGS: &str = "\
 # Settings of patroni-check. Each option of the program has a line here. The texts are those of

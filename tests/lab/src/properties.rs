@@ -5,13 +5,14 @@ use std::path::Path;
 use patroni_check::cli::CommandLine;
 use patroni_check::clock::Moment;
 use patroni_check::endpoint::Endpoint;
-use patroni_check::haproxy::reply::{OnFailure, ReplyFormat, ReplyPolicy};
+use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use patroni_check::memory::Memory;
 use patroni_check::memory::file::Directory;
 pub use patroni_check::memory::file::MemoryFile;
 use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
 use patroni_check::verdict::{Judgement, Verdict, judge};
+use patroni_check::view::{OnFailure, View};
 use serde_json::Value;
 
 use crate::replay::replay;
@@ -87,15 +88,16 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     is_200 && body["state"] == "running" && fits
 }
 
-/// A descriptor name is the default endpoint, an endpoint, one of two words, or a complaint of one
-/// line; what a check sends by agent-send is an endpoint by the same rules, or a failure.
+/// A descriptor name is the default view, a view, one of two words, or a complaint of one
+/// line; what a check sends by agent-send is a view by the same rules, or a failure.
 pub fn name(name: &str) {
     use patroni_check::config::ListenerRole;
     let config = CommandLine::parse(&[]).expect("the defaults").config;
-    let default = ListenerRole::Endpoint(config.endpoint.clone());
+    let default = ListenerRole::View(config.view.clone());
     match config.role_named(name) {
-        Ok(ListenerRole::Endpoint(endpoint)) if name.starts_with('/') => {
-            assert_eq!(Ok(&endpoint), name.parse().as_ref())
+        Ok(ListenerRole::View(view)) if name.starts_with('/') => {
+            assert_eq!(Ok(&view), name.parse().as_ref());
+            assert_eq!(view.to_string().parse().as_ref(), Ok(&view));
         }
         Ok(ListenerRole::AgentSend) => assert_eq!(name, "agent-send"),
         Ok(ListenerRole::Metrics) => assert_eq!(name, "metrics"),
@@ -107,11 +109,11 @@ pub fn name(name: &str) {
     }
     // Without its end a line may be the beginning of another endpoint.
     let line = name.split_once('\n').map(|(line, _)| line.trim());
-    match (patroni_check::haproxy::agent_send::requested_endpoint(name.as_bytes(), &config.endpoint), line) {
-        (Ok(endpoint), Some("")) => assert_eq!(endpoint, config.endpoint),
-        (Ok(endpoint), Some(line)) => assert_eq!(Ok(&endpoint), line.parse().as_ref()),
+    match (patroni_check::haproxy::agent_send::requested_view(name.as_bytes(), &config.view), line) {
+        (Ok(view), Some("")) => assert_eq!(view, config.view),
+        (Ok(view), Some(line)) => assert_eq!(Ok(&view), line.parse().as_ref()),
         (Err(verdict), Some(line)) => {
-            assert_eq!((verdict.word(), line.parse::<Endpoint>().is_err()), ("fail", true), "{name:?}")
+            assert_eq!((verdict.word(), line.parse::<View>().is_err()), ("fail", true), "{name:?}")
         }
         (Ok(_), None) => panic!("{name:?} has no end and is taken for an endpoint"),
         (Err(verdict), None) => assert_eq!(verdict.word(), "fail", "{name:?}"),
@@ -121,8 +123,8 @@ pub fn name(name: &str) {
 /// Whatever a client sends by HTTP, it is a request for one endpoint, or a 400 of one short response.
 pub fn http_head(bytes: &[u8]) {
     use patroni_check::http::Request;
-    let default: Endpoint = "/primary".parse().expect("a known endpoint");
-    match Request::read(bytes).and_then(|request| request.endpoint(&default)) {
+    let default: View = "/primary".parse().expect("a known endpoint");
+    match Request::read(bytes).and_then(|request| request.view(&default)) {
         Ok(endpoint) => {
             let text = String::from_utf8_lossy(bytes);
             let line = text.trim_start_matches(['\r', '\n']).lines().next().unwrap_or_default();
@@ -144,12 +146,12 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     let mut config = CommandLine::parse(&[]).expect("the defaults").config;
     config.runtime_directory = Some(directory.to_owned());
     let directory = Directory::of(&config).expect("a boot with an id").expect("a directory");
-    let file = directory.file(&config.endpoint).expect("a short endpoint");
+    let file = directory.file(&config.view.endpoint).expect("a short endpoint");
     let mut memory = Memory::new(config.limits);
     let judge = |status, flags: &str| {
         let body = format!(r#"{{"state": "running", "role": "primary", "timeline": 3{flags}}}"#);
         let body = Body::read(body.as_bytes()).expect("a whole body");
-        judge(&config.endpoint, &Ok(Answer { status, body, date: None }))
+        judge(&config.view.endpoint, &Ok(Answer { status, body, date: None }))
     };
     let now = Moment::now();
     memory.learn(now, now, judge(200, ""));
