@@ -165,7 +165,7 @@ fn full_drain_on_failure() {
 
 #[test]
 fn full_drain_on_standby() {
-    walk(&["--on-standby", "drain"], "DRAIN (agent)", "MAINT");
+    walk(&["--endpoint", "/replica?on-standby=drain&on-failure=maint"], "DRAIN (agent)", "MAINT");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn full_down_and_drain() {
 
 #[test]
 fn full_drain_and_down() {
-    walk(&["--on-standby", "drain", "--on-failure", "down"], "DRAIN (agent)", "DOWN (agent)");
+    walk(&["--endpoint", "/replica", "--on-standby", "drain", "--on-failure", "down"], "DRAIN (agent)", "DOWN (agent)");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn plain_maint_by_default() {
 #[test]
 fn plain_drain() {
     walk(&["--words", "plain", "--on-failure", "drain"], "MAINT", "DRAIN (agent)");
-    walk(&["--words", "plain", "--on-standby", "drain"], "DRAIN (agent)", "MAINT");
+    walk(&["--words", "plain", "--endpoint", "/replica", "--on-standby", "drain"], "DRAIN (agent)", "MAINT");
 }
 
 #[test]

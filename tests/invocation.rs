@@ -81,7 +81,8 @@ fn without_any_socket_the_reply_is_printed() {
     patroni.now(replica());
     let output = run(&["--patroni", &patroni.url(), "--deadline", "5s", "--words", "plain"]);
     assert_eq!((stdout(&output).as_str(), output.status.code()), ("MAINT\n", Some(0)));
-    let output = run(&["--patroni", &patroni.url(), "--deadline", "5s", "--words", "plain", "--on-standby", "drain"]);
+    let drain = ["--words", "plain", "--on-standby", "drain", "--endpoint", "/replica"];
+    let output = run(&[&["--patroni", &patroni.url(), "--deadline", "5s"][..], &drain].concat());
     assert_eq!(stdout(&output), "DRAIN\n");
 }
 

@@ -147,7 +147,7 @@ pub(super) struct SettingOptions {
     /// at the first answer, when nothing is remembered. If all replicas were away, as after a failover,
     /// there is none for so long.
     #[arg(long, env = "PATRONI_CHECK_CALM", hide_env = true, value_name = "DURATION", default_value = "0s")]
-    #[arg(value_parser = view::calm)]
+    #[arg(hide_short_help = true, value_parser = view::calm)]
     pub(super) calm: Duration,
 
     /// Answer each check within this time

@@ -254,7 +254,7 @@ fn a_hold_says_maint_until_it_is_released_whatever_restarts() {
     assert_eq!(agent.check(), held);
     // Neither a node that is taken apart nor another word for a standby makes it anything else.
     patroni.now(node(503, "stopping", "primary"));
-    assert_eq!(Agent::listening(&[&options[..], &["--on-standby", "drain", "--max-age", "0s"]].concat()).check(), held);
+    assert_eq!(Agent::listening(&[&options[..], &["--on-standby", "down", "--max-age", "0s"]].concat()).check(), held);
     assert_eq!(Agent::listening(&[&options[..], &["--words", "plain"]].concat()).check(), "MAINT\n");
     patroni.now(primary());
     assert_eq!(stdout(&run(&options)), held);

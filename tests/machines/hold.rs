@@ -29,7 +29,7 @@ fn a_hold_by_root_and_explain(machine: &Machine) {
     assert!(text.contains("patroni-check-replica.socket  inactive  [::]:5556  /replica\n"), "{text}");
     // Wherever the unit has them.
     machine.sh("patroni-check release");
-    let drop_in = "[Service]\nEnvironment=PATRONI_CHECK_HOLD_FILE=/srv/hold 'PATRONI_CHECK_ON_STANDBY=drain'\n";
+    let drop_in = "[Service]\nEnvironment=PATRONI_CHECK_HOLD_FILE=/srv/hold 'PATRONI_CHECK_ON_STANDBY=down'\n";
     fs::create_dir_all(machine.path("/etc/systemd/system/patroni-check.service.d")).unwrap();
     fs::write(machine.path("/etc/systemd/system/patroni-check.service.d/hold.conf"), drop_in).unwrap();
     machine.sh("systemctl daemon-reload; systemctl restart patroni-check.service");
