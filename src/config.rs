@@ -183,6 +183,15 @@ impl Config {
         policy.map_err(|why| BadConfiguration(format!("{view}: {why}")))
     }
 
+    /// How a failure is replied to a check that names no view. Nothing stands by there.
+    ///
+    /// # Errors
+    /// Settings that do not go together.
+    pub(crate) fn fallback_policy(&self) -> Result<ReplyPolicy, BadConfiguration> {
+        let view = View { on_standby: Some(OnStandby::Maint), ..self.view.clone() };
+        self.reply_policy(&view)
+    }
+
     /// How long a node that was away has to be good before this view calls it back.
     pub fn calm(&self, view: &View) -> Duration {
         let is_for_reads = view.endpoint.kind() == Kind::Reads;

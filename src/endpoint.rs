@@ -5,8 +5,12 @@
 //! understand, so a slip of the pen would read as "standby" for ever, or as "any lag will do".
 //! Everything not known here is refused.
 
+mod query;
+
 use std::fmt;
 use std::str::FromStr;
+
+use query::{bytes, decoded, format_bytes, is_query_text};
 
 /// A version of Patroni: major, minor, patch.
 pub type Version = (u32, u32, u32);
@@ -255,8 +259,8 @@ impl Endpoint {
             if !is_query_text(name) || !is_query_text(value) {
                 return Err(format!("{parameter:?}: write letters, digits and -._~ as they are, and all else as %XX"));
             }
-            let prefix = format!("{name}=");
-            if self.tags.iter().any(|tag| tag.starts_with(&prefix)) {
+            let is_same = |tag: &String| tag.split_once('=').is_some_and(|(other, _)| decoded(other) == decoded(name));
+            if self.tags.iter().any(is_same) {
                 return Err(format!("{name} is given twice; Patroni would use the first only"));
             }
             self.tags.push(parameter.to_owned());
@@ -299,46 +303,6 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text(true))
     }
-}
-
-/// The units of Patroni's `utils.py`, `parse_int`.
-const UNITS: [(&str, u64); 5] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10), ("B", 1)];
-
-/// A number of bytes with one of the units. Patroni ignores a lag that it does not understand,
-/// `10mb` and `10M` among them, and would then say 200 at any lag.
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = UNITS.into_iter().find(|(name, _)| *name == unit || unit.is_empty() && *name == "B");
-    factor
-        .and_then(|(_, factor)| number.parse::<u64>().ok()?.checked_mul(factor))
-        .ok_or_else(|| format!("lag={text}: write a whole number and B, kB, MB, GB or TB (case counts), such as 16MB"))
-}
-
-/// The same for people, in the greatest unit of which it is a whole number.
-fn format_bytes(bytes: u64) -> String {
-    let unit = UNITS.into_iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
-    let (name, factor) = unit.unwrap_or(("B", 1));
-    format!("{}{name}", bytes / factor)
-}
-
-/// Text that stands in a query as it is: unreserved characters (RFC 3986, 2.3) and `%XX`. A plain
-/// `+` would arrive as a space.
-fn is_query_text(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let good = match byte {
-            b'%' => {
-                let hex = [bytes.next(), bytes.next()];
-                hex.iter().all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit()))
-            }
-            _ => byte.is_ascii_alphanumeric() || b"-._~".contains(&byte),
-        };
-        if !good {
-            return false;
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! an argument, for the tests.
 
 pub mod file;
+mod presence;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::config::Limits;
 use crate::verdict::{Evidence, Judgement, Verdict};
+use presence::Presence;
 
 /// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms
 /// after it answers.
@@ -45,18 +47,6 @@ struct Missed {
     looked: Option<u64>,
     /// Another node may have taken it: it was free, or Patroni was silent.
     was_free: bool,
-}
-
-/// Whether the node served the endpoint lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Presence {
-    /// Nothing was ever said.
-    Unknown,
-    /// It serves, and has from the first answer on.
-    Here,
-    Away,
-    /// It was away, and has served since this observation began.
-    Back(Moment),
 }
 
 /// What is remembered of an endpoint. It lets an earlier verdict stand or vetoes a new one; it
@@ -138,23 +128,19 @@ impl Memory {
     }
 
     fn note_presence(&mut self, now: Moment, began: Moment, judgement: &Judgement, was_late: bool) {
-        let serves = matches!(self.verdict(now, judgement), Verdict::Serve(_));
-        self.presence = match self.presence {
-            _ if !serves => Presence::Away,
-            Presence::Unknown => Presence::Here,
-            _ if was_late => Presence::Back(now),
-            Presence::Away => Presence::Back(began),
-            presence => presence,
+        let pause = self.limits.grace.max(STALE);
+        self.presence = match self.verdict(now, judgement) {
+            Verdict::Serve(_) if was_late => self.presence.good(now, true, pause),
+            Verdict::Serve(_) => self.presence.good(began, false, pause),
+            _ if matches!(judgement.evidence, Evidence::Conclusive { .. }) => Presence::Away,
+            _ => self.presence.silent(),
         };
     }
 
-    /// The verdict for a view that calls a node back only after it was good for so long. By the clock
-    /// since the boot alone: a wall clock that is set must not end a calm early.
+    /// The verdict for a view that calls a node back only after it was good for so long.
     pub fn after_calm(&self, now: Moment, calm: Duration, verdict: Verdict) -> Verdict {
-        match (self.presence, verdict) {
-            (Presence::Back(since), Verdict::Serve(why)) if now.since_by_boot(since) < calm => {
-                Verdict::Calm(why + ", calm", calm - now.since_by_boot(since))
-            }
+        match (self.presence.calm_left(now, calm), verdict) {
+            (Some(left), Verdict::Serve(why)) => Verdict::Calm(why + ", calm", left),
             (_, verdict) => verdict,
         }
     }
@@ -177,17 +163,13 @@ impl Memory {
             Restart::Since(since) => Some(since),
             Restart::No | Restart::Silent => None,
         };
-        let back = match self.presence {
-            Presence::Back(since) => Some(since),
-            Presence::Unknown | Presence::Here | Presence::Away => None,
-        };
         let moments = [
             self.latest.as_ref().map(|(began, _)| *began),
             self.conclusive.as_ref().map(|(began, _)| *began),
             self.lock_was_here.map(|(began, _)| began),
             self.missed.map(|missed| missed.latest),
             restart,
-            back,
+            self.presence.latest(),
         ];
         moments.into_iter().flatten().any(|moment| moment.boot > now.boot)
     }

@@ -7,9 +7,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Kind};
+use crate::text::duration;
 
 /// A calm that is longer than this is a hold.
 pub const CALMS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+/// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
+const LENGTH_LIMIT: usize = 255;
 
 /// Words by their names, each with what it means.
 pub type Words<T> = &'static [(&'static str, &'static str, T)];
@@ -93,6 +97,9 @@ impl View {
                         self.endpoint
                     ));
                 }
+                if value.contains(char::is_whitespace) {
+                    return Err(format!("{parameter}: write it without blanks"));
+                }
                 self.calm.replace(calm(value).map_err(|why| format!("{parameter}: {why}"))?).is_some()
             }
             _ => return Ok(false),
@@ -101,12 +108,26 @@ impl View {
     }
 }
 
+/// What one node serves takes no `drain` for the others.
+///
+/// # Errors
+/// Why not, for such an endpoint.
+pub fn refuse_drain(endpoint: &Endpoint, on_standby: Option<OnStandby>) -> Result<(), String> {
+    if on_standby == Some(OnStandby::Drain) && endpoint.is_for_one() {
+        return Err(format!(
+            "on-standby drain: a former primary would keep the sessions of {endpoint}, and nothing in them would be \
+             written; give it to the views for reads alone, as in /replica?on-standby=drain"
+        ));
+    }
+    Ok(())
+}
+
 /// A time of good answers.
 ///
 /// # Errors
 /// What is no duration, or out of range.
 pub fn calm(text: &str) -> Result<Duration, String> {
-    let calm = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    let calm = duration(text)?;
     if CALMS.contains(&calm) { Ok(calm) } else { Err("out of range: 0s to 1h".into()) }
 }
 
@@ -131,6 +152,9 @@ impl FromStr for View {
     /// # Errors
     /// One line that says what is wrong and what is known.
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > LENGTH_LIMIT {
+            return Err(format!("too long: {LENGTH_LIMIT} bytes at most"));
+        }
         let Some((path, query)) = text.split_once('?') else { return Ok(text.parse::<Endpoint>()?.into()) };
         let mut view = View::from(path.parse::<Endpoint>()?);
         let mut parameters = Vec::new();
@@ -142,6 +166,7 @@ impl FromStr for View {
         if !parameters.is_empty() {
             view.endpoint = format!("{path}?{}", parameters.join("&")).parse()?;
         }
+        refuse_drain(&view.endpoint, view.on_standby)?;
         Ok(view)
     }
 }
@@ -205,6 +230,8 @@ mod tests {
             ("/replica?calm=2h", "0s to 1h"),
             ("/replica?calm=99999999999999999999s", "calm=9"),
             ("/replica?calm=584942417355y", "calm=5"),
+            ("/replica?calm=18446744073709551615s1000ms", "too long"),
+            ("/replica?calm=1m 30s", "without blanks"),
             ("/replica?calm=10s&calm=10s", "calm is given twice"),
             ("/primary?calm=10s", "/primary takes no calm"),
             ("/health?calm=10s", "/health takes no calm"),
@@ -214,10 +241,15 @@ mod tests {
             ("/replica?on-standby=drain&on-standby=maint", "on-standby is given twice"),
             ("/replica?on-failure=fail", "one of maint, down, drain, silent"),
             ("/replica?on_standby=drain", "no parameter"),
+            ("/primary?on-standby=drain", "a former primary would keep"),
+            ("/standby_leader?on-standby=drain", "a former primary would keep"),
             ("/replicas?calm=10s", "no such"),
             ("?calm=10s", "no such"),
             ("/replica?lag=16mb&calm=10s", "case counts"),
         ];
+        let long = format!("/replica?tag_a={}", "x".repeat(241));
+        long.parse::<View>().unwrap_err();
+        long[..255].parse::<View>().unwrap();
         for (written, complaint) in table {
             let error = written.parse::<View>().expect_err(written);
             assert!(error.contains(complaint) && !error.contains('\n'), "{written}: {error}");

@@ -119,7 +119,44 @@ fn views_of_one_endpoint_share_its_requests_and_each_has_its_words() {
     let (status, body) = by_http("/replica?calm=6s");
     assert!(status == "400" && body.contains("not in PATRONI_CHECK_ALSO: /replica?calm=6s"), "{body}");
     assert_eq!(check_after_sending(ports[3], b"/replica?on-standby=down\n"), "READY DOWN # replica streaming\n");
+    // What is no view is refused, and ends nothing.
+    for nonsense in
+        ["/replica?calm=18446744073709551615s1000ms", "/replica?calm=584542046090y", "/replica?lag=99999999TB"]
+    {
+        assert_eq!(by_http(nonsense).0, "400", "{nonsense}");
+        let reply = check_after_sending(ports[3], format!("{nonsense}\n").as_bytes());
+        assert!(reply.starts_with("MAINT DOWN # agent-send: "), "{reply}");
+    }
+    assert_eq!(check(ports[0]), "DRAIN UP # replica streaming\n");
     assert_eq!(patroni.most_in_flight(), 1);
+}
+
+#[test]
+fn endpoints_that_are_the_same_to_patroni_ask_it_one_after_the_other() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    for memory in [true, false] {
+        let patroni = FakePatroni::new(replica(200, "streaming"));
+        patroni.delay(Duration::from_millis(50));
+        let directory = tempfile::tempdir().unwrap();
+        let second = SocketAddr::from(([127, 0, 0, 1], any_port()));
+        let variable = format!("RUNTIME_DIRECTORY={}", directory.path().display());
+        let mut activate = vec!["-l".to_owned(), second.to_string()];
+        activate.push("--fdname=/replica:/replica?replication_state=streaming".into());
+        if memory {
+            activate.extend(["-E".into(), variable]);
+        }
+        let activate: Vec<&str> = activate.iter().map(String::as_str).collect();
+        let options = ["--patroni", &patroni.url(), "--deadline", "5s", "--max-age", "0s"];
+        let agent = Agent::activated(&activate, &options);
+        thread::scope(|scope| {
+            for address in [agent.address, second] {
+                scope.spawn(move || (0..10).for_each(|_| assert_eq!(check(address), READY)));
+            }
+        });
+        assert_eq!(patroni.most_in_flight(), 1);
+    }
 }
 
 #[test]
@@ -185,7 +222,7 @@ fn a_calm_outlives_the_process() {
 #[test]
 fn what_can_not_be_meant_stops_the_program_at_its_start() {
     let long = format!("/replica?calm=10s&tag_a={}", "x".repeat(300));
-    let table: [(&[&str], &str); 9] = [
+    let table: [(&[&str], &str); 13] = [
         (&["--endpoint", "/primary?on-standby=drain"], "a former primary would keep the sessions of /primary"),
         (&["--on-standby", "drain"], "a former primary would keep the sessions of /primary"),
         (&["--endpoint", "/primary?calm=10s"], "/primary takes no calm"),
@@ -194,6 +231,10 @@ fn what_can_not_be_meant_stops_the_program_at_its_start() {
         (&["--endpoint", "/replica?on-failure=down", "--words", "plain"], "plain words can't undo a DOWN"),
         (&["--endpoint", "/replica?clam=10s"], "a view has on-standby, on-failure and calm"),
         (&["--calm", "99999999999999999999s"], "calm"),
+        (&["--calm", "18446744073709551615s1000ms"], "too long for a duration"),
+        (&["--grace", "18446744073709551615s1000ms"], "too long for a duration"),
+        (&["--also", "/leader?on-standby=drain"], "a former primary would keep"),
+        (&["--connection", "/leader?on-standby=drain"], "a former primary would keep"),
         (&["--endpoint", &long], "255 bytes"),
     ];
     for (arguments, complaint) in table {

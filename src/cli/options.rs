@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser};
 
 use super::subcommands::TypedCommand;
-use super::values::{DEADLINES, FORMATS, Listen, absolute, duration, one_of, parse_short, yes_or_no};
+use super::values::{DEADLINES, FORMATS, Listen, absolute, duration, one_of, yes_or_no};
 use crate::config::{HOLD_FILE, ListenerRole};
 use crate::haproxy::reply::ReplyFormat;
 use crate::patroni::BaseUrl;
@@ -77,7 +77,6 @@ pub(super) struct SettingOptions {
     /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni gets a second request, because the answer
     /// to the first does not tell Patroni's version.
     #[arg(long, env = "PATRONI_CHECK_ENDPOINT", hide_env = true, default_value = "/primary")]
-    #[arg(value_parser = parse_short::<View>)]
     pub(super) endpoint: View,
 
     /// What a passed connection is for
@@ -85,7 +84,7 @@ pub(super) struct SettingOptions {
     /// An endpoint, `agent-send` or `http`. This is for one process for each connection: systemd with
     /// Accept=yes and inetd do not pass the name of the socket. The default is --endpoint.
     #[arg(long, env = "PATRONI_CHECK_CONNECTION", hide_env = true, value_name = "ROLE")]
-    #[arg(hide_short_help = true, value_parser = parse_short::<ListenerRole>)]
+    #[arg(hide_short_help = true)]
     pub(super) connection: Option<ListenerRole>,
 
     /// More endpoints that a check may name
@@ -95,7 +94,6 @@ pub(super) struct SettingOptions {
     /// 64 times at most. In the environment the endpoints are separated by spaces:
     /// `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
-    #[arg(value_parser = parse_short::<View>)]
     pub(super) also: Vec<View>,
 
     /// Listen on this address and port

@@ -75,9 +75,7 @@ impl Options {
         if settings.also.len() > ENDPOINTS_LIMIT {
             return Err(BadConfiguration(format!("--also: {ENDPOINTS_LIMIT} endpoints at most")));
         }
-        let meant = CommandLine::from(self);
-        meant.config.reply_policy(&meant.config.view)?;
-        Ok(meant)
+        Ok(CommandLine::from(self))
     }
 
     /// The options. The command line wins over the environment, and both win over these settings.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{DEADLINES, OrNone, SocketPath, duration, parse_short};
+use super::values::{DEADLINES, OrNone, SocketPath, duration};
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::view::View;
 
@@ -165,7 +165,7 @@ pub(super) struct HaproxyConfig {
 #[derive(Debug, Args)]
 pub(super) struct Is {
     /// One of Patroni's health check endpoints, such as /primary
-    #[arg(value_name = "ENDPOINT", value_parser = parse_short::<View>)]
+    #[arg(value_name = "ENDPOINT")]
     pub(super) view: View,
 
     /// Print nothing if the answer is yes or no

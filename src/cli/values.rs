@@ -11,13 +11,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crate::config::{HOLD_FILE, ListenerRole};
 use crate::haproxy::reply::ReplyFormat;
 use crate::haproxy::syntax::socket_path;
+use crate::text;
 use crate::view::{View, Words};
 
 /// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
 pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
-
-/// As long as a descriptor's name may be (systemd.socket(5), `FileDescriptorName=`).
-const NAME_LIMIT: usize = 255;
 
 /// A socket to bind, and its role where that is not the default view's.
 #[derive(Debug, Clone)]
@@ -37,7 +35,7 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, role) = match text.split_once('=') {
-            Some((address, role)) => (address, Some(parse_short(role)?)),
+            Some((address, role)) => (address, Some(role.parse()?)),
             None => (text, None),
         };
         let address =
@@ -86,8 +84,8 @@ pub(super) fn one_of<T: Copy + Send + Sync + 'static>(words: Words<T>) -> impl T
 }
 
 /// A duration in a range.
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+pub(super) fn duration(typed: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = text::duration(typed)?;
     let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
     if range.contains(&duration) { Ok(duration) } else { Err(format!("out of range: {least} to {most}")) }
 }
@@ -105,9 +103,4 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
 pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     let is_file = text.starts_with('/') && !text.ends_with('/');
     if is_file { Ok(text.into()) } else { Err(format!("write the whole path of a file, like {HOLD_FILE}")) }
-}
-
-/// What may also be the name of a socket, so at most 255 bytes.
-pub(super) fn parse_short<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
-    if text.len() > NAME_LIMIT { Err(format!("too long: {NAME_LIMIT} bytes at most")) } else { text.parse() }
 }

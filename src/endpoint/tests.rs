@@ -75,6 +75,8 @@ fn what_patroni_would_misread_or_ignore_is_refused() {
         ("/replica?tag_zone=", "no value"),
         ("/replica?tag_zone", "no value"),
         ("/replica?tag_zone=a&tag_zone=b", "twice"),
+        ("/replica?tag_x=1&tag_%78=2", "twice"),
+        ("/replica?tag_%7a=1&tag_%7A=2", "twice"),
         ("/replica?tag_zone=a+b", "%XX"),
         ("/replica?tag_zone=a b", "%XX"),
         ("/replica?tag_zone=%4", "%XX"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::endpoint::Endpoint;
 use crate::text::single_spaced;
 use crate::verdict::{Sessions, Verdict};
-use crate::view::{OnFailure, OnStandby};
+use crate::view::{OnFailure, OnStandby, refuse_drain};
 
 /// With its `\n`; HAProxy cuts a description at 127.
 const LIMIT: usize = 120;
@@ -65,12 +65,7 @@ impl ReplyPolicy {
                 return refuse("on-failure");
             }
         }
-        if on_standby == Some(OnStandby::Drain) && endpoint.is_for_one() {
-            return Err(format!(
-                "on-standby drain: a former primary would keep the sessions of {endpoint}, and nothing in them would \
-                 be written; give it to the views for reads alone, as in /replica?on-standby=drain"
-            ));
-        }
+        refuse_drain(endpoint, on_standby)?;
         let default = if is_plain || endpoint.is_for_one() { OnFailure::Maint } else { OnFailure::Down };
         Ok(ReplyPolicy {
             format,

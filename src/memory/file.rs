@@ -3,6 +3,7 @@
 //! after a restart, or one of those that answer one check each.
 
 use std::fs::{self, File, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,9 @@ const VERSION: u32 = 2;
 /// The reasons in it are bounded, so nothing that is written here comes near.
 const SIZE_LIMIT: u64 = 16 << 10;
 
-/// A file's name has at most 255 bytes, with what is added to it here.
-const NAME_LIMIT: usize = 250;
+/// A file's name has at most 255 bytes, with what is added to it here. Of a longer one this much is
+/// kept, and a hash tells it from others.
+const NAME_LIMIT: usize = 230;
 
 /// Where the kernel says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -50,7 +52,7 @@ pub struct Directory {
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     directory: Directory,
-    endpoint: String,
+    endpoint: Endpoint,
 }
 
 /// The right to ask Patroni. The kernel takes it back from a process that dies.
@@ -102,19 +104,19 @@ impl Directory {
     }
 
     /// The file of an endpoint.
-    ///
-    /// # Errors
-    /// The endpoint is too long for the name of a file.
-    pub fn file(&self, endpoint: &Endpoint) -> Result<MemoryFile, String> {
-        let endpoint = endpoint.to_string();
-        if endpoint.len() > NAME_LIMIT {
-            return Err(format!("no memory for {endpoint}: longer than {NAME_LIMIT} bytes"));
-        }
-        Ok(MemoryFile { directory: self.clone(), endpoint })
+    pub fn file(&self, endpoint: &Endpoint) -> MemoryFile {
+        MemoryFile { directory: self.clone(), endpoint: endpoint.clone() }
     }
 
-    fn beside(&self, name: &str, kind: &str) -> PathBuf {
-        self.path.join(format!("{}.{kind}", name.trim_start_matches('/')))
+    fn of_kind(&self, text: &str, kind: &str) -> PathBuf {
+        let mut name = text.trim_start_matches('/').to_owned();
+        if name.len() > NAME_LIMIT {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            name.truncate(NAME_LIMIT - 17);
+            name += &format!("~{:016x}", hasher.finish());
+        }
+        self.path.join(format!("{name}.{kind}"))
     }
 }
 
@@ -177,7 +179,7 @@ impl MemoryFile {
             version: VERSION,
             boot_id: self.directory.boot_id.clone(),
             patroni: self.directory.patroni.clone(),
-            endpoint: self.endpoint.clone(),
+            endpoint: self.endpoint.to_string(),
             memory,
         };
         let written = serde_json::to_vec(&contents).map_err(io::Error::from).and_then(|bytes| {
@@ -201,7 +203,7 @@ impl MemoryFile {
     /// # Errors
     /// There is no such right to be had, and why.
     pub fn try_lock(&self) -> Result<Option<Lock>, String> {
-        let path = self.beside("lock");
+        let path = self.lock_path();
         let locked = create(&path, OFlags::RDWR).and_then(|file| Ok(try_flock(&file)?.then_some(Lock(file))));
         // Somebody may have removed the file meanwhile, and others lock another one.
         let locked = locked.map(|lock| lock.filter(|lock| self.is_current(lock)));
@@ -232,7 +234,7 @@ impl MemoryFile {
     /// nobody is: it would be each.
     pub fn note_told(&self, view: &View, at: Moment, verdict: &Verdict) -> bool {
         let told = Told { boot_id: self.directory.boot_id.clone(), at, verdict: verdict.without_countdown() };
-        self.replace_told(&self.directory.beside(&view.to_string(), "told"), &told).unwrap_or(false)
+        self.replace_told(&self.directory.of_kind(&view.to_string(), "told"), &told).unwrap_or(false)
     }
 
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
@@ -241,7 +243,7 @@ impl MemoryFile {
             (contents.version == VERSION, "in another format"),
             (contents.boot_id == directory.boot_id, "from another boot"),
             (contents.patroni == directory.patroni, "of another Patroni"),
-            (contents.endpoint == self.endpoint, "of another endpoint"),
+            (contents.endpoint == self.endpoint.to_string(), "of another endpoint"),
         ];
         is_ours.into_iter().find_map(|(is_so, why)| (!is_so).then_some(why))
     }
@@ -266,7 +268,12 @@ impl MemoryFile {
     }
 
     fn beside(&self, kind: &str) -> PathBuf {
-        self.directory.beside(&self.endpoint, kind)
+        self.directory.of_kind(&self.endpoint.to_string(), kind)
+    }
+
+    /// One for all endpoints that are the same to Patroni.
+    fn lock_path(&self) -> PathBuf {
+        self.directory.of_kind(&self.endpoint.request_path(), "lock")
     }
 
     /// Reads a file that the owner of the directory wrote: the service's user.
@@ -285,7 +292,7 @@ impl MemoryFile {
     fn is_current(&self, lock: &Lock) -> bool {
         let id = |found: Metadata| (found.dev(), found.ino());
         let held = lock.0.metadata().map(id);
-        held.is_ok_and(|held| fs::symlink_metadata(self.beside("lock")).is_ok_and(|there| id(there) == held))
+        held.is_ok_and(|held| fs::symlink_metadata(self.lock_path()).is_ok_and(|there| id(there) == held))
     }
 }
 

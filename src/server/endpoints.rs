@@ -2,8 +2,8 @@
 //! of one endpoint share them.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mio::Waker;
@@ -88,7 +88,8 @@ impl EndpointTable {
             None
         });
         let file = file.ok().flatten();
-        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), file, memory.clone(), report)?;
+        let turn = self.turn(endpoint);
+        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), turn, file, memory.clone(), report)?;
         self.states.push(EndpointState {
             endpoint: endpoint.clone(),
             cache: Cache::remembering(memory.unwrap_or_else(|| Memory::new(self.config.limits))),
@@ -170,6 +171,13 @@ impl EndpointTable {
     }
 
     fn memory_file(&self, endpoint: &Endpoint) -> Result<Option<MemoryFile>, String> {
-        self.directory.as_ref()?.as_ref().map(|directory| directory.file(endpoint)).transpose()
+        Ok(self.directory.as_ref()?.as_ref().map(|directory| directory.file(endpoint)))
+    }
+
+    /// Whose turn it is to ask Patroni, of those who ask it the same.
+    fn turn(&self, endpoint: &Endpoint) -> Arc<Mutex<()>> {
+        let path = endpoint.request_path();
+        let same = self.states.iter().find(|state| state.endpoint.request_path() == path);
+        same.map_or_else(Arc::default, |state| state.fetcher.turn())
     }
 }

@@ -94,7 +94,7 @@ impl EventLoop {
             views,
             lingering_close: LingeringClose::new(config.limits.deadline),
             default_view: config.view.clone(),
-            fallback_policy: config.reply_policy(&config.view)?,
+            fallback_policy: config.fallback_policy()?,
             journal,
             notifier,
             hold: HoldLookup::new(config.hold()),

@@ -2,8 +2,8 @@
 //! What it does may block.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ pub(super) struct Fetcher {
     work_tx: Sender<Work>,
     thread: JoinHandle<()>,
     has_memory: bool,
+    turn: Arc<Mutex<()>>,
 }
 
 /// Reports as the endpoint of this index.
@@ -75,17 +76,24 @@ impl Fetcher {
     pub(super) fn spawn(
         endpoint: Endpoint,
         client: Client,
+        turn: Arc<Mutex<()>>,
         file: Option<MemoryFile>,
         seen: Option<Memory>,
         report: Reporter,
     ) -> io::Result<Self> {
         let (work_tx, work_rx) = channel();
         let (name, has_memory) = (format!("fetch{endpoint}"), file.is_some());
-        let mut work = Worker { endpoint, client, file, report, lock: None, seen: seen.map(Box::new), is_saved: true };
+        let (seen, turn_too) = (seen.map(Box::new), Arc::clone(&turn));
+        let mut work = Worker { endpoint, client, turn: turn_too, file, report, lock: None, seen, is_saved: true };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _ = work.run(&work_rx);
         })?;
-        Ok(Fetcher { work_tx, thread, has_memory })
+        Ok(Fetcher { work_tx, thread, has_memory, turn })
+    }
+
+    /// Who has it may ask Patroni this.
+    pub(super) fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.turn)
     }
 
     pub(super) fn begin(&self, work: Work) {
@@ -113,6 +121,8 @@ impl Fetcher {
 struct Worker {
     endpoint: Endpoint,
     client: Client,
+    /// Endpoints that are the same to Patroni ask it one after the other.
+    turn: Arc<Mutex<()>>,
     file: Option<MemoryFile>,
     report: Reporter,
     /// From before a fetch until what is known then is saved, so that no process for one check
@@ -140,6 +150,8 @@ impl Worker {
 
     fn fetch(&mut self) -> Option<()> {
         let began = Instant::now();
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_busy = false;
         if let Some(file) = &self.file {
             // It has time: the checks are answered at their deadline meanwhile.

@@ -119,7 +119,7 @@ impl Row {
 fn remembered(config: &Config, hints: &mut Vec<String>) -> Vec<Remembered> {
     let now = Moment::now();
     let read = |directory: &Directory, endpoint: Endpoint| {
-        let memory = directory.file(&endpoint)?.load()?;
+        let memory = directory.file(&endpoint).load()?;
         Ok(memory.map(|memory| Remembered {
             endpoint,
             conclusive: memory.conclusive().map(|(began, verdict)| (verdict.clone(), now.since(began))),

@@ -176,7 +176,7 @@ fn look_up_or_lock(
 /// None where there is no memory, with a warning that says why, unless nobody wants one.
 fn memory_file(endpoint: &Endpoint, config: &Config, warnings: &mut Vec<String>) -> Option<MemoryFile> {
     let directory = Directory::of(config).transpose()?;
-    directory.and_then(|directory| directory.file(endpoint)).map_err(|why| warnings.push(why)).ok()
+    directory.map(|directory| directory.file(endpoint)).map_err(|why| warnings.push(why)).ok()
 }
 
 /// What can be said without waiting longer.

@@ -18,7 +18,7 @@ fn file_in(directory: &TempDir) -> MemoryFile {
         patroni: "http://localhost:8008".into(),
         limits: limits(),
     };
-    directory.file(&"/primary".parse().unwrap()).unwrap()
+    directory.file(&"/primary".parse().unwrap())
 }
 
 fn view() -> View {
@@ -205,12 +205,38 @@ fn an_endless_reason_is_cut() {
 }
 
 #[test]
-fn an_endpoint_that_is_too_long_for_a_file_has_no_memory() {
+fn an_endpoint_that_is_too_long_for_the_name_of_a_file_has_a_name_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let directory = file_in(&directory).directory;
-    let endpoint = |length: usize| format!("/replica?tag_a={}", "a".repeat(length - 15)).parse().unwrap();
-    save(&directory.file(&endpoint(NAME_LIMIT)).unwrap(), &learnt(Moment::now(), "replica")).unwrap();
-    directory.file(&endpoint(NAME_LIMIT + 1)).unwrap_err();
+    let file = |length: usize, last: char| {
+        let view: View = format!("/replica?tag_a={}{last}", "a".repeat(length - 16)).parse().unwrap();
+        (directory.file(&view.endpoint), view)
+    };
+    let mut paths = Vec::new();
+    for (length, last) in [(NAME_LIMIT, 'x'), (NAME_LIMIT + 2, 'x'), (255, 'x'), (255, 'y')] {
+        let (file, view) = file(length, last);
+        save(&file, &learnt(Moment::now(), "replica")).unwrap();
+        assert!(file.load().unwrap().is_some() && file.note_told(&view, Moment::now(), &Verdict::stand_by("x")));
+        paths.push(file.path());
+    }
+    paths.dedup();
+    assert_eq!(paths.len(), 4);
+    // Should two have the same hash, neither takes the other's for its own.
+    fs::copy(&paths[2], &paths[3]).unwrap();
+    let why = file(255, 'y').0.load().unwrap_err();
+    assert!(why.contains("of another endpoint"), "{why}");
+}
+
+#[test]
+fn endpoints_that_are_the_same_to_patroni_have_one_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = file_in(&directory).directory;
+    let file = |endpoint: &str| directory.file(&endpoint.parse().unwrap());
+    let lock = file("/replica?lag=1kB").try_lock().unwrap().unwrap();
+    assert!(file("/replica?lag=1kB&replication_state=streaming").try_lock().unwrap().is_none());
+    assert!(file("/replica?lag=2kB").try_lock().unwrap().is_some());
+    drop(lock);
+    assert!(file("/replica?lag=1kB&replication_state=streaming").try_lock().unwrap().is_some());
 }
 
 #[test]

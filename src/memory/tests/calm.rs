@@ -48,6 +48,7 @@ fn away_at_once_and_back_after_so_long_a_time_of_good_answers() {
         (4500, good(), "calm 7000"),
         (5000, stopped(), "fail"),
         (5500, good(), "calm 10000"),
+        (10_500, good(), "calm 5000"),
         (15_499, good(), "calm 1"),
         (15_500, good(), "serve"),
         (99_000, good(), "serve"),
@@ -62,6 +63,9 @@ fn the_first_answer_of_one_who_remembers_nothing_is_believed() {
     assert_eq!(said(&mut Story::new(), 0, good()), "serve");
     let mut story = Story::new();
     assert_eq!(said(&mut story, 0, refused()), "fail");
+    assert_eq!(said(&mut story, 100, good()), "serve", "Patroni's first answer");
+    let mut story = Story::new();
+    assert_eq!(said(&mut story, 0, stopped()), "fail");
     assert_eq!(said(&mut story, 100, good()), "calm 10000", "it is no first answer");
     // A first request that takes longer than a check waits is none that anybody was told of before.
     assert_eq!(said_late(&mut Story::new(), 0, 2000, good()), "serve");
@@ -104,6 +108,24 @@ fn a_wall_clock_that_is_set_ends_no_calm() {
     assert_eq!(said(&mut story, 2000, good()), "calm 9000");
     story.start.wall -= Duration::from_secs(3600);
     assert_eq!(said(&mut story, 3000, good()), "calm 8000");
+}
+
+#[test]
+fn a_time_in_which_nobody_asked_is_no_time_of_good_answers() {
+    let mut story = Story::new();
+    assert_eq!(said(&mut story, 0, lags()), "standby");
+    assert_eq!(said(&mut story, 1000, good()), "calm 10000");
+    assert_eq!(said(&mut story, 6000, good()), "calm 5000");
+    // Nobody asks for an hour.
+    assert_eq!(said(&mut story, 3_600_000, good()), "calm 10000");
+    for step in 1..=2 {
+        said(&mut story, 3_600_000 + 5000 * step, good());
+    }
+    assert_eq!(said(&mut story, 3_610_100, good()), "serve");
+    // Who was back stays so, whoever asks not.
+    assert_eq!(said(&mut story, 7_200_000, good()), "serve");
+    assert_eq!(said(&mut story, 7_200_500, lags()), "standby");
+    assert_eq!(said(&mut story, 7_201_000, good()), "calm 10000");
 }
 
 #[test]

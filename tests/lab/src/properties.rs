@@ -146,7 +146,7 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     let mut config = CommandLine::parse(&[]).expect("the defaults").config;
     config.runtime_directory = Some(directory.to_owned());
     let directory = Directory::of(&config).expect("a boot with an id").expect("a directory");
-    let file = directory.file(&config.view.endpoint).expect("a short endpoint");
+    let file = directory.file(&config.view.endpoint);
     let mut memory = Memory::new(config.limits);
     let judge = |status, flags: &str| {
         let body = format!(r#"{{"state": "running", "role": "primary", "timeline": 3{flags}}}"#);
