@@ -144,7 +144,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
     let elsewhere = directory.path().join("elsewhere");
     fs::write(&elsewhere, "others").unwrap();
     let serve = Verdict::Serve("primary".into());
-    assert!(file.note_told(&view(), Moment::now(), &serve));
+    assert!(file.note_told(&view(), Moment::now(), &serve).is_some());
     let obstacles: [&dyn Fn(&Path); 3] =
         [&|path| symlink(&elsewhere, path).unwrap(), &|path| fs::create_dir(path).unwrap(), &|path| {
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap()
@@ -158,7 +158,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
             save(&file, &memory).unwrap();
             assert_eq!(file.load(), Ok(Some(memory)));
             drop(file.try_lock().unwrap().unwrap());
-            assert_eq!(file.note_told(&view(), Moment::now(), &serve), kind == "told");
+            assert_eq!(file.note_told(&view(), Moment::now(), &serve).is_some(), kind == "told");
             assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "others");
         }
     }
@@ -240,15 +240,15 @@ fn a_change_of_verdict_is_told_once() {
     let (serve, fail) = (Verdict::Serve("primary".into()), Verdict::Fail("postgres: stopping".into()));
     let start = Moment::now();
     let at = |ms| start + Duration::from_millis(ms);
-    assert!(file.note_told(&view(), at(0), &serve));
-    assert!(!file.note_told(&view(), at(1), &serve));
-    assert!(file.note_told(&view(), at(3), &fail));
-    assert!(!file.note_told(&view(), at(2), &serve), "who was slower tells nothing of now");
-    assert!(file.note_told(&view(), at(4), &serve));
+    assert!(file.note_told(&view(), at(0), &serve).is_some());
+    assert!(!file.note_told(&view(), at(1), &serve).is_some());
+    assert!(file.note_told(&view(), at(3), &fail).is_some());
+    assert!(!file.note_told(&view(), at(2), &serve).is_some(), "who was slower tells nothing of now");
+    assert!(file.note_told(&view(), at(4), &serve).is_some());
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
-        assert!(file.note_told(&view(), at(5), &serve));
-        assert!(!file.note_told(&view(), at(6), &serve));
+        assert!(file.note_told(&view(), at(5), &serve).is_some());
+        assert!(!file.note_told(&view(), at(6), &serve).is_some());
     }
 }
