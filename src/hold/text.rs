@@ -93,7 +93,7 @@ impl Hold {
         let first = String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_LIMIT)]);
         // Half a character is no part of it.
         let reason = clean(first.lines().next().unwrap_or_default().trim_end_matches(char::REPLACEMENT_CHARACTER));
-        let text = String::from_utf8_lossy(bytes);
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SIZE_LIMIT + 1)]);
         let (mut drain, mut until, mut boot) = (Vec::new(), Vec::new(), Vec::new());
         for line in text.lines().skip(1).map(str::trim) {
             let word = line.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
