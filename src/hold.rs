@@ -201,7 +201,7 @@ pub fn covers(on: &Endpoint, endpoint: &Endpoint) -> bool {
 fn scope(found: &str) -> Scope {
     match format!("/{found}").parse::<Endpoint>() {
         Ok(endpoint) if name(&endpoint) == found => Scope::Some(endpoint),
-        Ok(endpoint) => Scope::Nothing(format!("holds nothing: the name for that is {}", name(&endpoint))),
+        Ok(endpoint) => Scope::Nothing(format!("holds nothing: write {}", name(&endpoint))),
         Err(_) => Scope::Nothing("holds nothing: it is named after no endpoint".into()),
     }
 }

@@ -146,10 +146,10 @@ fn names_beside_a_hold_are_told_apart() {
         [
             Scope::All,
             no_endpoint(),
-            nothing("the name for that is primary"),
+            nothing("write primary"),
             Scope::Some(endpoint("/replica")),
             Scope::Some(endpoint("/replica?lag=1MB")),
-            nothing("the name for that is replica?lag=1048576"),
+            nothing("write replica?lag=1048576"),
             no_endpoint(),
         ]
     );
