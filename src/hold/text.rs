@@ -142,7 +142,7 @@ impl Hold {
     }
 
     /// The reason as HAProxy is told it, in this standing.
-    pub(super) fn why(&self, standing: Standing) -> String {
+    pub fn why(&self, standing: Standing) -> String {
         let mut why = "held".to_owned();
         if let Some(end) = &self.end {
             why += &format!(" until {}", format_time(end.wall));
@@ -161,7 +161,7 @@ impl Hold {
     }
 
     /// The text of its file.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let drain = if self.sessions == Sessions::MayStay { "drain\n" } else { "" };
         format!("{}\n{drain}{}", self.reason, self.end.as_ref().map(End::lines).unwrap_or_default())
     }

@@ -266,7 +266,7 @@ fn a_clock_that_jumps_ends_no_hold() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(status, Some(1));
     assert!(
-        words.contains("The hold ends by itself in 59m") && words.contains("set ahead, past 2020-01-01T00:00:00Z,"),
+        words.contains("The hold ends by itself in ") && words.contains("set ahead, past 2020-01-01T00:00:00Z,"),
         "{text}"
     );
     // In another boot the clock alone decides.
@@ -312,7 +312,7 @@ fn holds_are_listed_and_explained() {
     );
     assert!(words.contains("/primary 200 serve READY UP READY primary timeline 3 "), "{text}");
     assert!(words.contains(&format!("/replica 200 held DRAIN UP DRAIN held until {until}: new disk ")), "{text}");
-    assert!(words.contains(&format!("The hold on /replica ends by itself at {until}, in 1h 59m")), "{text}");
+    assert!(words.contains(&format!("The hold on /replica ends by itself at {until}, in ")), "{text}");
     assert!(words.contains(&format!("{file}.master holds nothing: write primary.")), "{text}");
     assert!(!text.contains("/sync"), "{text}");
     assert_eq!(host.explains(&["/primary"]).0, Some(0), "another endpoint's is none of its business");

@@ -42,7 +42,9 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         text += &format!("{}\n", paint(code, line));
     }
     for hint in &explanation.hints {
-        text += &format!("\n{}\n", textwrap::fill(&printable(hint), WIDTH));
+        // A time is one word.
+        let options = textwrap::Options::new(WIDTH).word_splitter(textwrap::WordSplitter::NoHyphenation);
+        text += &format!("\n{}\n", textwrap::fill(&printable(hint), options));
     }
     if !explanation.sockets.is_empty() {
         let mut table = vec![["SOCKET", "STATE", "PORT", "ANSWERS FOR", ""].map(str::to_owned)];
