@@ -227,7 +227,7 @@ fn clean(text: &str) -> String {
     while line.len() >= REASON_LIMIT {
         line.pop();
     }
-    line
+    line.trim_end().to_owned()
 }
 
 #[cfg(test)]

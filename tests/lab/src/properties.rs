@@ -168,7 +168,11 @@ pub fn hold(bytes: &[u8]) {
     }
     assert!(hold.sessions == Sessions::Cut || lines.contains(&"drain"), "{text:?} drains");
     assert!(!hold.reason.contains(char::is_control) && hold.reason.len() < 200, "{text:?}");
-    // What is understood is written so that it is understood again.
+    // What is understood is written so that it is understood again. Half a character at its end is
+    // not.
+    if hold.reason.ends_with(char::REPLACEMENT_CHARACTER) {
+        return;
+    }
     let again = Hold::new(&hold.reason, hold.sessions, hold.end.clone());
     assert_eq!(Hold::read(again.text().as_bytes(), None), again);
 }
