@@ -101,9 +101,9 @@ pub(super) struct Hold {
 
     /// End by itself after this time, such as 2h
     ///
-    /// 1s to 366d. It fixes a time, which is shown, and until which the hold lasts. A clock that is
-    /// set ahead meanwhile does not end the hold early. After a reboot of the host the clock alone
-    /// decides.
+    /// 1s to 366d. The time at which the hold ends is fixed by this, and shown wherever the hold is
+    /// shown. A clock that is set ahead meanwhile does not end it early. After a reboot of the host
+    /// the clock alone decides.
     #[arg(long = "for", value_name = "DURATION", conflicts_with = "list")]
     #[arg(value_parser = |text: &str| duration(text, &HOLDS))]
     pub(super) lasting: Option<Duration>,

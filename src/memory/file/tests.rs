@@ -241,14 +241,14 @@ fn a_change_of_verdict_is_told_once() {
     let start = Moment::now();
     let at = |ms| start + Duration::from_millis(ms);
     assert!(file.note_told(&view(), at(0), &serve).is_some());
-    assert!(!file.note_told(&view(), at(1), &serve).is_some());
+    assert!(file.note_told(&view(), at(1), &serve).is_none());
     assert!(file.note_told(&view(), at(3), &fail).is_some());
-    assert!(!file.note_told(&view(), at(2), &serve).is_some(), "who was slower tells nothing of now");
+    assert!(file.note_told(&view(), at(2), &serve).is_none(), "who was slower tells nothing of now");
     assert!(file.note_told(&view(), at(4), &serve).is_some());
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
         assert!(file.note_told(&view(), at(5), &serve).is_some());
-        assert!(!file.note_told(&view(), at(6), &serve).is_some());
+        assert!(file.note_told(&view(), at(6), &serve).is_none());
     }
 }
