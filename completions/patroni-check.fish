@@ -45,20 +45,20 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'K
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -s V -l version -d 'Print version'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "explain" -d 'Show what this node answers on each endpoint, and why'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy-config" -d 'Write an HAProxy configuration for this cluster'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "is" -d 'Say by the exit status whether this node may take the traffic'
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Answer every check with MAINT until `release`'
-complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End the hold'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Answer checks with MAINT or DRAIN until `release`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End holds'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'Print JSON, for scripts'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -76,7 +76,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-conf
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l http -d 'Use HTTP checks instead of the agent-check'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l section -d 'Print only the backends'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l insecure -d 'Accept any certificate from Patroni'
@@ -87,22 +87,28 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l patro
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l quiet -d 'Print nothing if the answer is yes or no'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l strict -d 'Exit with 255 instead of 2'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l on -d 'Only on this endpoint' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l for -d 'End by itself after this time, such as 2h' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l drain -d 'Let open sessions stay: DRAIN in place of MAINT'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l force -d 'Drain whatever this node serves'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l list -d 'List the holds, and change nothing'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l on -d 'Only the hold on this endpoint' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cert -d 'Our certificate for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l key -d 'Key of our certificate' -r -F
-complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Answer MAINT while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'

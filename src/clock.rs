@@ -1,5 +1,7 @@
-//! The time, by two clocks.
+//! The time, by two clocks, and the boot that one of them counts from.
 
+use std::fs;
+use std::io;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -36,6 +38,22 @@ impl Moment {
     pub fn since_by_boot(self, earlier: Moment) -> Duration {
         self.boot.saturating_sub(earlier.boot)
     }
+}
+
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which boot this is. The unit says it (`BOOT_ID=%b`), as its sandbox hides what the kernel says.
+///
+/// # Errors
+/// Neither says it.
+pub(crate) fn boot_id() -> io::Result<String> {
+    let id = match std::env::var("BOOT_ID") {
+        Ok(id) if !id.is_empty() => id,
+        _ => fs::read_to_string(BOOT_ID).map_err(|e| io::Error::other(format!("{BOOT_ID}: {e}")))?,
+    };
+    // systemd writes it without the dashes.
+    Ok(id.trim().replace('-', ""))
 }
 
 impl From<(u64, u64)> for Moment {

@@ -6,3 +6,4 @@ pub mod haproxy_config;
 pub mod hold;
 pub mod is;
 pub mod one_shot;
+mod table;

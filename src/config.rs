@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::endpoint::Kind;
 use crate::haproxy::reply::{ReplyFormat, ReplyPolicy};
-use crate::hold::Hold;
+use crate::hold::Holds;
 use crate::patroni::{BaseUrl, Client, Tls};
 use crate::view::{OnFailure, OnStandby, View};
 
@@ -110,7 +110,7 @@ pub struct Config {
     pub calm: Duration,
     /// How long things may take and last.
     pub limits: Limits,
-    /// Where the file of a hold is.
+    /// Where the file of a hold is. Those of single views are beside it.
     pub hold_file: PathBuf,
     /// Where a process leaves what it knows for the next one; nowhere without it.
     pub runtime_directory: Option<PathBuf>,
@@ -198,9 +198,9 @@ impl Config {
         view.calm.unwrap_or(if is_for_reads { self.calm } else { Duration::ZERO })
     }
 
-    /// The hold file, whether it is there or not.
-    pub fn hold(&self) -> Hold {
-        Hold::new(self.hold_file.clone())
+    /// The holds, whether there are any or not.
+    pub fn holds(&self) -> Holds {
+        Holds::new(self.hold_file.clone())
     }
 }
 

@@ -1,228 +1,210 @@
-//! A hold: an operator's word that this node is in maintenance. It is a file, so it outlives every
-//! restart.
+//! Holds: an operator's word that this node is to get no traffic, or none of some views. Each is a
+//! file, so it outlives every restart: `HOLD_FILE` for all views, and beside it `HOLD_FILE.replica`
+//! for all views of /replica, `HOLD_FILE.replica?lag=16777216` for those with exactly these
+//! parameters.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+pub mod file;
+pub mod text;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::file::read_at_most;
-use crate::text::single_spaced;
+use crate::clock::{Moment, boot_id};
+use crate::endpoint::Endpoint;
 use crate::verdict::{Sessions, Verdict};
+use file::{HoldFile, is_unfinished};
+use text::{End, Hold, Standing};
 
-/// The longest reason, in bytes. HAProxy is told less.
-const REASON_LIMIT: usize = 200;
-
-/// The file of a hold, whether it is there or not.
+/// All holds of this node, whether there are any or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold(PathBuf);
+pub struct Holds(HoldFile);
 
-impl Hold {
-    /// A hold that this file stands for.
+/// A hold that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Why and until when, in a few words.
+    pub why: String,
+    /// What may become of the open sessions.
+    pub sessions: Sessions,
+    /// When it ends by itself, in Unix time.
+    pub until: Option<Duration>,
+}
+
+/// A file that is there.
+#[derive(Debug)]
+pub struct Found {
+    /// The file's name.
+    pub file: HoldFile,
+    /// What it is about.
+    pub scope: Scope,
+}
+
+/// What a hold is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All views.
+    All,
+    /// Those that this names: all of a path, or those with exactly these parameters.
+    Some(Endpoint),
+    /// None, and why: the file's name is no such name.
+    Nothing(String),
+}
+
+impl Holds {
+    /// Those that this file stands for, and the ones beside it.
     pub fn new(file: PathBuf) -> Self {
-        Hold(file)
+        Holds(HoldFile::new(file))
     }
 
-    /// The file.
-    pub fn file(&self) -> &Path {
+    /// The file of the hold of all views.
+    pub fn of_all(&self) -> &HoldFile {
         &self.0
     }
 
-    /// Why the node is held, if it is. Whatever is there, and where nobody can look, is a hold as
-    /// well: somebody meant one. Waits for nothing but a disk, and reads a bounded number of bytes.
-    pub fn reason(&self) -> Option<String> {
-        match fs::symlink_metadata(&self.0) {
-            Ok(_) => Some(self.text().unwrap_or_else(|e| format!("{}: {e}", self.0.display()))),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
-            Err(e) => Some(format!("{}: {e}", self.0.display())),
+    /// The file of the hold of the views that an endpoint names.
+    pub fn of(&self, endpoint: &Endpoint) -> HoldFile {
+        self.0.beside(&name(endpoint))
+    }
+
+    /// The files that may hold the views of an endpoint; without one, what asks about none that is
+    /// known.
+    pub fn files(&self, endpoint: Option<&Endpoint>) -> Vec<HoldFile> {
+        let names = endpoint.map(names).unwrap_or_default();
+        std::iter::once(self.0.clone()).chain(names.iter().map(|name| self.0.beside(name))).collect()
+    }
+
+    /// The hold that counts for an endpoint now.
+    pub fn held(&self, endpoint: Option<&Endpoint>) -> Option<Held> {
+        strongest(self.files(endpoint).iter().filter_map(|file| Held::by(file, Moment::now())))
+    }
+
+    /// The verdict on an endpoint as it is while that is held, whatever Patroni says.
+    pub fn overriding(&self, endpoint: Option<&Endpoint>, verdict: Verdict) -> Verdict {
+        match self.held(endpoint) {
+            Some(held) => held.overriding(endpoint, &verdict),
+            None => verdict,
         }
     }
 
-    fn text(&self) -> io::Result<String> {
-        let text = read_at_most(&self.0, REASON_LIMIT as u64).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => io::Error::other("a symbolic link to nothing"),
-            _ => e,
-        })?;
-        let text = String::from_utf8_lossy(&text);
-        // Half a character is no part of it.
-        Ok(clean(text.lines().next().unwrap_or_default().trim_end_matches(char::REPLACEMENT_CHARACTER)))
-    }
-
-    /// The verdict as it is while the node is held: whatever Patroni says, it takes no traffic.
-    pub fn overriding(&self, verdict: Verdict) -> Verdict {
-        self.reason().map_or(verdict, |why| Verdict::held(&why, Sessions::Cut))
-    }
-
-    /// Begins a hold, or gives one another reason.
+    /// What is there, in the order of the names: of all views first.
     ///
     /// # Errors
-    /// What kept the file from being written.
-    pub fn begin(&self, reason: &str) -> io::Result<()> {
-        self.refuse_device()?;
-        let directory = self.0.parent().unwrap_or(Path::new("/"));
-        // The service is another user: whatever root's umask, it is to see what is made here. What
-        // was there is others'.
-        let made: Vec<_> = directory.ancestors().take_while(|directory| !directory.exists()).collect();
-        fs::create_dir_all(directory)?;
-        for directory in made {
-            fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    /// The directory can't be read.
+    pub fn found(&self) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        if self.0.hold().is_some() {
+            found.push(Found { file: self.0.clone(), scope: Scope::All });
         }
-        let mut name = self.0.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let new = directory.join(name);
-        // What is left of one that was interrupted; and nobody's symbolic link is followed.
-        let _ = fs::remove_file(&new);
-        let written = File::create_new(&new).and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(format!("{}\n", clean(reason)).as_bytes())?;
-            file.sync_all()
+        let mut names = self.names_beside()?;
+        names.retain(|name| !is_unfinished(name));
+        names.sort();
+        found.extend(names.iter().map(|name| Found { file: self.0.beside(name), scope: scope(name) }));
+        Ok(found)
+    }
+
+    /// Removes what was left by holds that were interrupted while they were written.
+    pub fn remove_unfinished(&self) {
+        let names = self.names_beside().unwrap_or_default();
+        names.iter().filter(|name| is_unfinished(name)).for_each(|name| {
+            let _ = self.0.beside(name).end();
         });
-        let written = written.and_then(|()| fs::rename(&new, &self.0));
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
     }
 
-    /// Ends the hold. Says whether there was one.
-    ///
-    /// # Errors
-    /// What kept the file from being removed.
-    pub fn end(&self) -> io::Result<bool> {
-        self.refuse_device()?;
-        match fs::remove_file(&self.0) {
-            Ok(()) => Ok(true),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// A device holds as well, but a slip of the pen is more likely, and without /dev/null a host
-    /// can do little.
-    fn refuse_device(&self) -> io::Result<()> {
-        let kind = fs::symlink_metadata(&self.0).map(|found| found.file_type());
-        let is_device = kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
-        if is_device { Err(io::Error::other("a device, not a file; it is left as it is")) } else { Ok(()) }
+    /// What stands behind the dot of the files beside the first one.
+    fn names_beside(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.0.directory()) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            entries => entries.map_err(|e| in_file(self.0.directory(), &e))?,
+        };
+        let first = self.0.path().file_name().unwrap_or_default().to_string_lossy();
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(names.filter_map(|name| Some(name.strip_prefix(&*first)?.strip_prefix('.')?.to_owned())).collect())
     }
 }
 
-/// One line of printable text, with its newline not longer than a reason may be.
-fn clean(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut line = single_spaced(&text);
-    while line.len() >= REASON_LIMIT {
-        line.pop();
+impl Held {
+    /// The hold of this file, if it stands now.
+    pub fn by(file: &HoldFile, now: Moment) -> Option<Held> {
+        let hold = file.hold()?;
+        let standing = standing(&hold, now);
+        let until = hold.end.as_ref().map(|end| end.wall);
+        (standing != Standing::Over).then(|| Held { why: hold.why(standing), sessions: hold.sessions, until })
     }
-    line
+
+    /// The verdict in place of this one. Where one node is meant, only its sessions may stay, as under
+    /// `on-standby=drain`: a former primary's would write nothing any more.
+    pub fn overriding(self, endpoint: Option<&Endpoint>, verdict: &Verdict) -> Verdict {
+        let is_for_another = endpoint.is_some_and(Endpoint::is_for_one) && !matches!(verdict, Verdict::Serve(_));
+        Verdict::Held(self.why, if is_for_another { Sessions::Cut } else { self.sessions })
+    }
+
+    /// One that cuts the sessions counts for more, and then one that lasts longer.
+    fn weight(&self) -> (bool, bool, Option<Duration>) {
+        (self.sessions == Sessions::Cut, self.until.is_none(), self.until)
+    }
+}
+
+/// The one that counts.
+pub fn strongest(held: impl Iterator<Item = Held>) -> Option<Held> {
+    held.reduce(|first, other| if other.weight() > first.weight() { other } else { first })
+}
+
+/// Whether a hold stands now, in this boot.
+pub fn standing(hold: &Hold, now: Moment) -> Standing {
+    let boot = hold.end.as_ref().is_some_and(|end| end.boot.is_some()).then(|| boot_id().ok()).flatten();
+    hold.standing(now, boot.as_deref())
+}
+
+/// How long a hold still has until this end, for people.
+pub fn time_left(end: &End, now: Moment) -> String {
+    let left = end.left(now, boot_id().ok().as_deref());
+    humantime::format_duration(Duration::from_secs(left.as_secs())).to_string()
+}
+
+/// An error with the file that it is about.
+pub fn in_file(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+}
+
+/// What stands behind the dot for the views that an endpoint names. The order of its parameters is
+/// nobody's business.
+fn name(endpoint: &Endpoint) -> String {
+    let text = endpoint.to_string();
+    let group = endpoint.group().trim_start_matches('/');
+    match text.split_once('?') {
+        Some((_, parameters)) => {
+            let mut parameters: Vec<_> = parameters.split('&').collect();
+            parameters.sort_unstable();
+            format!("{group}?{}", parameters.join("&"))
+        }
+        None => group.to_owned(),
+    }
+}
+
+/// The names of the holds beside that of all views that may hold an endpoint.
+fn names(endpoint: &Endpoint) -> Vec<String> {
+    let group = endpoint.group().trim_start_matches('/').to_owned();
+    let whole = name(endpoint);
+    if whole == group { vec![group] } else { vec![group, whole] }
+}
+
+/// Whether a hold on `on` is one of the views of this endpoint.
+pub fn covers(on: &Endpoint, endpoint: &Endpoint) -> bool {
+    names(endpoint).contains(&name(on))
+}
+
+/// What a file with this behind the dot of its name is about.
+fn scope(found: &str) -> Scope {
+    match format!("/{found}").parse::<Endpoint>() {
+        Ok(endpoint) if name(&endpoint) == found => Scope::Some(endpoint),
+        Ok(endpoint) => Scope::Nothing(format!("holds nothing: write {}", name(&endpoint))),
+        Err(_) => Scope::Nothing("holds nothing: it is named after no endpoint".into()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixListener;
-
-    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-
-    #[test]
-    fn a_hold_is_there_from_its_beginning_to_its_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let hold = Hold::new(directory.path().join("etc/hold"));
-        let serve = || Verdict::Serve("primary".into());
-        assert_eq!(hold.overriding(serve()), serve());
-        assert!(!hold.end().unwrap());
-        hold.begin("new disk").unwrap();
-        assert_eq!(hold.overriding(serve()), Verdict::held("new disk", Sessions::Cut));
-        hold.begin("").unwrap();
-        assert_eq!(hold.overriding(Verdict::Fail("postgres: stopping".into())), Verdict::held("", Sessions::Cut));
-        assert!(hold.end().unwrap());
-        assert_eq!(hold.overriding(serve()), serve());
-        assert_eq!(fs::read_dir(directory.path().join("etc")).unwrap().count(), 0, "nothing is left beside it");
-    }
-
-    #[test]
-    fn whatever_is_there_holds_and_nothing_is_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        fs::create_dir(path("directory")).unwrap();
-        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-        let _socket = UnixListener::bind(path("socket")).unwrap();
-        File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
-        symlink("/dev/zero", path("endless")).unwrap();
-        symlink("nowhere", path("dangling")).unwrap();
-        symlink("loop", path("loop")).unwrap();
-        fs::write(path("target"), "by a link\n").unwrap();
-        symlink("target", path("link")).unwrap();
-        let in_the_way = |what: &str, name: &str| format!("{}: {what}", path(name).display());
-        let table = [
-            ("directory", in_the_way("a directory, not a file", "directory")),
-            ("fifo", in_the_way("a FIFO, not a file", "fifo")),
-            ("socket", in_the_way("a socket, not a file", "socket")),
-            ("endless", in_the_way("a device, not a file", "endless")),
-            ("dangling", in_the_way("a symbolic link to nothing", "dangling")),
-            ("loop", in_the_way("Too many levels of symbolic links (os error 40)", "loop")),
-            ("huge", String::new()),
-            ("link", "by a link".into()),
-        ];
-        for (name, reason) in table {
-            let hold = Hold::new(path(name));
-            assert_eq!(hold.reason(), Some(reason), "{name}");
-            // And the other side says the same.
-            if name != "directory" {
-                assert!(hold.end().unwrap(), "{name}");
-                assert_eq!(hold.reason(), None, "{name}");
-            }
-        }
-        Hold::new(path("directory")).begin("").unwrap_err();
-        let null = Hold::new(path("null"));
-        // Needs root.
-        if mknodat(CWD, null.file(), FileType::CharacterDevice, Mode::RWXU, makedev(1, 3)).is_ok() {
-            assert_eq!(null.reason(), Some(in_the_way("a device, not a file", "null")));
-            null.begin("").unwrap_err();
-            null.end().unwrap_err();
-            assert!(null.file().exists());
-        }
-        assert_eq!(Hold::new(path("target/hold")).reason(), None, "there can be none");
-    }
-
-    #[test]
-    fn a_reason_is_a_line_of_text() {
-        let directory = tempfile::tempdir().unwrap();
-        let hold = Hold::new(directory.path().join("hold"));
-        let long = "é".repeat(300);
-        let table: [(&[u8], &str); 6] = [
-            (b"  new  disk \r\nby me\n", "new disk"),
-            (b"a\tb\x1b[31mc\x9b", "a b [31mc"),
-            (b"caf\xe9 closed", "caf\u{fffd} closed"),
-            ("\u{9b}31mred".as_bytes(), "31mred"),
-            (b"\n", ""),
-            (long.as_bytes(), &long[..198]),
-        ];
-        for (written, read) in table {
-            fs::write(hold.file(), written).unwrap();
-            assert_eq!(hold.reason().unwrap(), read);
-        }
-        for (given, read) in [("new\ndisk", "new disk"), (&long, &long[..198])] {
-            hold.begin(given).unwrap();
-            assert_eq!(hold.reason().unwrap(), read);
-            assert_eq!(fs::read_to_string(hold.file()).unwrap(), format!("{read}\n"));
-        }
-    }
-
-    #[test]
-    fn only_what_a_hold_makes_gets_a_mode() {
-        let directory = tempfile::tempdir().unwrap();
-        let mode = |path: &str| directory.path().join(path).metadata().unwrap().permissions().mode() & 0o7777;
-        let there = directory.path().join("there");
-        fs::create_dir(&there).unwrap();
-        fs::set_permissions(&there, Permissions::from_mode(0o1777)).unwrap();
-        Hold::new(there.join("hold")).begin("").unwrap();
-        assert_eq!((mode("there"), mode("there/hold")), (0o1777, 0o644));
-        // What an interrupted one, or somebody else, has left there is not written through.
-        fs::write(directory.path().join("others"), "others").unwrap();
-        symlink("../others", there.join("hold.new")).unwrap();
-        Hold::new(there.join("hold")).begin("").unwrap();
-        assert_eq!(fs::read_to_string(directory.path().join("others")).unwrap(), "others");
-        assert_eq!(fs::read_dir(there).unwrap().count(), 1);
-    }
-}
+mod tests;

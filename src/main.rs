@@ -39,8 +39,9 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Explain { views, json }) => return explain::run(&config, &views, json),
         Some(Command::HaproxyConfig(choices)) => haproxy_config::run(&config, &choices)?,
         Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),
-        Some(Command::Hold { reason }) => hold::begin(&config.hold(), &reason)?,
-        Some(Command::Release) => hold::end(&config.hold())?,
+        Some(Command::Hold(order)) => hold::begin(&config, &order)?,
+        Some(Command::ListHolds) => hold::list(&config)?,
+        Some(Command::Release { on }) => hold::end(&config, &on)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use lab::agent::{Agent, check, check_after_sending};
+use lab::agent::{Agent, binary, check, check_after_sending};
 use lab::fake_patroni::{Behaviour, FakePatroni, primary, replica};
 use lab::{any_port, requires};
 
@@ -45,6 +46,46 @@ fn a_socket_named_metrics_is_for_prometheus() {
     // One process for each check has no counts.
     let agent = Agent::activated(&["--accept", "--fdname=metrics"], &["--patroni", &patroni.url()]);
     assert_eq!(check(agent.address), "");
+}
+
+#[test]
+fn a_hold_is_told_whether_anybody_checks_or_not() {
+    let patroni = FakePatroni::new(primary());
+    let directory = tempfile::tempdir().unwrap();
+    let hold = directory.path().join("hold").display().to_string();
+    let [metrics, replica] = [any_port(), any_port()];
+    let listen = [format!("--listen=127.0.0.1:{metrics}=metrics"), format!("--listen=127.0.0.1:{replica}=/replica")];
+    let _agent = Agent::listening(&["--patroni", &patroni.url(), "--hold-file", &hold, &listen[0], &listen[1]]);
+    let held = || {
+        let text = ureq::get(format!("http://127.0.0.1:{metrics}/metrics")).call().unwrap().body_mut().read_to_string();
+        let text = text.unwrap();
+        if requires(&["promtool"]) {
+            prometheus_takes(&text);
+        }
+        let lines = text.lines().filter(|line| line.starts_with("patroni_check_held"));
+        lines.map(|line| line.replace("patroni_check_", "")).collect::<Vec<_>>()
+    };
+    let free = [r#"held{endpoint="/primary"} 0"#, r#"held{endpoint="/replica"} 0"#];
+    assert_eq!(held(), free);
+    let does = |arguments: &[&str]| {
+        let output = binary().args(arguments).args(["--hold-file", &hold]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    does(&["hold", "--on", "/replica", "--drain"]);
+    assert_eq!(held(), [free[0], r#"held{endpoint="/replica"} 1"#]);
+    does(&["hold", "--for", "1h"]);
+    let lines = held();
+    // Of two the one that counts: it cuts the sessions.
+    for endpoint in ["/primary", "/replica"] {
+        let until = format!(r#"held_until_timestamp_seconds{{endpoint="{endpoint}"}} "#);
+        let until = lines.iter().find_map(|line| line.strip_prefix(&until)).unwrap().parse::<f64>().unwrap();
+        let left = until - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((3500.0..=3601.0).contains(&left), "{left}");
+        assert!(lines.contains(&format!(r#"held{{endpoint="{endpoint}"}} 1"#)), "{lines:?}");
+    }
+    does(&["release"]);
+    assert_eq!(held(), free);
+    assert_eq!(patroni.requests().len(), 0, "to look is not to ask");
 }
 
 /// By its own tool, which has nothing to say.

@@ -271,7 +271,9 @@ fn the_rpm_holds_the_same_and_keeps_settings() {
     assert_eq!(query("-qc"), "/etc/default/patroni-check\n");
     // RPM knows no purge.
     let scripts = Command::new("rpm").args(["-q", "--scripts", "-p"]).arg(&package).output().unwrap();
-    assert!(String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold"));
+    assert!(
+        String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold /etc/patroni-check/hold.* ")
+    );
 }
 
 /// Of the repository.

@@ -110,6 +110,34 @@ fn memory_piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => telling, 1 => prop::collection::vec(any::<u8>(), 0..20)]
 }
 
+/// Pieces of a hold's file, and others.
+fn hold_piece() -> impl Strategy<Value = Vec<u8>> {
+    let telling = [
+        "\n",
+        "\n",
+        "\r\n",
+        " ",
+        "new disk",
+        "drain",
+        "until ",
+        "until",
+        "boot ",
+        "\nuntil 2020-01-01T00:00:00Z\n",
+        "2026-11-28T14:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "9999-12-31T23:59:60Z",
+        "0123456789abcdef0123456789abcdef",
+        " 3600",
+        "18446744073709551615",
+        "\0",
+        "\u{1b}[31m",
+        "\u{a0}",
+    ];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    let many = Just(vec![b'x'; 4090]);
+    prop_oneof![40 => telling, 10 => prop::collection::vec(any::<u8>(), 0..20), 1 => many]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -143,8 +171,14 @@ proptest! {
     }
 
     #[test]
+    fn holds(bytes in prop::collection::vec(hold_piece(), 0..16)) {
+        properties::hold(&bytes.concat());
+    }
+
+    #[test]
     fn any_bytes(which: u8, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         properties::reply(which, &bytes);
+        properties::hold(&bytes);
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is meant by what was typed.
 
 use super::options::Options;
-use super::subcommands::{Explain, HaproxyConfig, Is, TypedCommand};
+use super::subcommands::{Explain, HaproxyConfig, Hold, Is, Release, TypedCommand};
+use crate::commands::hold::Order;
 use crate::commands::is::Question;
 use crate::config::{Config, Limits};
+use crate::endpoint::Endpoint;
 use crate::haproxy::config_text::Choices;
 use crate::patroni::Tls;
 use crate::view::View;
@@ -32,12 +34,14 @@ pub enum Command {
     /// Say by the exit status whether this node may take the traffic.
     Is(Question),
     /// Begin a hold.
-    Hold {
-        /// Why.
-        reason: String,
+    Hold(Order),
+    /// Show what holds there are.
+    ListHolds,
+    /// End holds.
+    Release {
+        /// On these endpoints, or all.
+        on: Vec<Endpoint>,
     },
-    /// End it.
-    Release,
 }
 
 impl From<Options> for CommandLine {
@@ -75,8 +79,11 @@ impl From<TypedCommand> for Command {
             TypedCommand::Is(Is { view, quiet, wait, deadline, strict }) => {
                 Command::Is(Question { view, quiet, wait, deadline, strict })
             }
-            TypedCommand::Hold { reason } => Command::Hold { reason: reason.join(" ") },
-            TypedCommand::Release => Command::Release,
+            TypedCommand::Hold(Hold { list: true, .. }) => Command::ListHolds,
+            TypedCommand::Hold(Hold { reason, drain, on, lasting, force, list: _ }) => {
+                Command::Hold(Order { on, drain, lasting, force, reason: reason.join(" ") })
+            }
+            TypedCommand::Release(Release { on }) => Command::Release { on },
         }
     }
 }

@@ -229,12 +229,16 @@ pub(super) struct SettingOptions {
     #[arg(value_parser = yes_or_no)]
     pub(super) insecure: bool,
 
-    /// Answer MAINT while this file exists
+    /// Answer MAINT or DRAIN while this file exists
     ///
     /// `patroni-check hold` creates the file, and `patroni-check release` removes it. Anything with
     /// this name counts, even a directory or a broken symbolic link. A place where the service is
     /// not allowed to look counts, too. The first line of the file is the reason, 200 bytes at
-    /// most.
+    /// most. Lines below it may say `drain`, and `until 2026-11-28T14:00:00Z`; other lines mean
+    /// nothing. A line of these that can't be read never ends a hold.
+    ///
+    /// A hold of one endpoint is a file beside it, with the endpoint in its name: `hold.replica`, or
+    /// `hold.replica?lag=16777216` for these parameters alone.
     ///
     /// Put the file on a local disk, because the checks look for it, and a network file system may
     /// hang. Put it where the service can see it: not in /tmp, /var/tmp or a home directory, and

@@ -172,7 +172,12 @@ fn variable(arg: &Arg) -> Option<String> {
 /// them are not to be had.
 fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Settings {
     let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
-    let is_about_hold = matches!(command, TypedCommand::Hold { .. } | TypedCommand::Release);
+    // To drain is to ask Patroni before.
+    let is_about_hold = match command {
+        TypedCommand::Hold(hold) => !hold.drain,
+        TypedCommand::Release(_) => true,
+        TypedCommand::Explain(_) | TypedCommand::HaproxyConfig(_) | TypedCommand::Is(_) => false,
+    };
     let line = ["patroni-check"].into_iter().chain(service.arguments.iter().map(String::as_str)).map(OsString::from);
     let own = Options::command().mut_args(|arg| arg.env(None::<&str>));
     match matches_of(own.disable_help_flag(true).disable_version_flag(true), line) {

@@ -6,11 +6,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::values::{DEADLINES, OrNone, SocketPath, duration};
+use crate::endpoint::Endpoint;
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::view::View;
 
 /// Longer waits are for a loop around it.
 const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+/// What lasts longer is no maintenance.
+const HOLDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 
 /// What a person may want of the program.
 #[derive(Debug, Subcommand)]
@@ -54,19 +58,75 @@ pub(super) enum TypedCommand {
         2  Patroni does not answer, something is broken, or the usage or\n     \
         configuration is wrong (255 with --strict)")]
     Is(Is),
-    /// Answer every check with MAINT until `release`
+    /// Answer checks with MAINT or DRAIN until `release`
     ///
     /// The hold outlives restarts of the service and of the host. It needs root. A missing
     /// directory is created so that the service can read it, whatever the umask. A --hold-file that
-    /// the service can't see is refused.
-    Hold {
-        /// Shown by HAProxy, the journal and explain
-        reason: Vec<String>,
-    },
-    /// End the hold
+    /// the service can't see is refused. A hold is a file: that of --on has the endpoint in its
+    /// name. Of several holds on an endpoint, one with MAINT counts, and then the one that lasts
+    /// longest.
+    #[command(after_long_help = "Exit status:\n  \
+        0  held, or listed, whether there is a hold or not\n  \
+        1  not held: draining is refused, or the file can't be written\n  \
+        2  wrong usage or configuration")]
+    Hold(Hold),
+    /// End holds
     ///
     /// Patroni decides again, from the next check on.
-    Release,
+    Release(Release),
+}
+
+/// What `hold` may be told.
+#[derive(Debug, Args)]
+pub(super) struct Hold {
+    /// Shown by HAProxy, the journal and explain
+    #[arg(conflicts_with = "list")]
+    pub(super) reason: Vec<String>,
+
+    /// Let open sessions stay: DRAIN in place of MAINT
+    ///
+    /// HAProxy opens no new sessions. It is refused on an endpoint for one node, such as /primary,
+    /// that this node serves, and if Patroni does not say that it does not serve it. Without --on
+    /// this is asked of /primary, /leader and /standby-leader. On these endpoints a node that does
+    /// not serve them answers MAINT in any case.
+    #[arg(long, conflicts_with = "list")]
+    pub(super) drain: bool,
+
+    /// Only on this endpoint
+    ///
+    /// Without parameters it means all views of this path, by any of its names, whatever their
+    /// parameters. With parameters it means exactly those. It may be given several times.
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "list")]
+    pub(super) on: Vec<Endpoint>,
+
+    /// End by itself after this time, such as 2h
+    ///
+    /// 1s to 366d. The time at which the hold ends is fixed by this, and shown wherever the hold is
+    /// shown. A clock that is set ahead meanwhile does not end it early. After a reboot of the host
+    /// the clock alone decides.
+    #[arg(long = "for", value_name = "DURATION", conflicts_with = "list")]
+    #[arg(value_parser = |text: &str| duration(text, &HOLDS))]
+    pub(super) lasting: Option<Duration>,
+
+    /// Drain whatever this node serves
+    #[arg(long, requires = "drain")]
+    pub(super) force: bool,
+
+    /// List the holds, and change nothing
+    ///
+    /// Also those that are over, and files beside them with names that are no endpoint's.
+    #[arg(long)]
+    pub(super) list: bool,
+}
+
+/// What `release` may be told.
+#[derive(Debug, Args)]
+pub(super) struct Release {
+    /// Only the hold on this endpoint
+    ///
+    /// As it was given to `hold`. It may be given several times. Without it all holds end.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) on: Vec<Endpoint>,
 }
 
 /// What `explain` may be told.

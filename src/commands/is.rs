@@ -69,5 +69,5 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
 fn ask(config: &Config, question: &Question, limit: Duration) -> Result<Verdict, BadConfiguration> {
     let client = config.client_within(question.deadline)?;
     let observation = client.get_within(&question.view.endpoint, Instant::now(), limit);
-    Ok(config.hold().overriding(judge(&question.view.endpoint, &observation).verdict))
+    Ok(config.holds().overriding(Some(&question.view.endpoint), judge(&question.view.endpoint, &observation).verdict))
 }

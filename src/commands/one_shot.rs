@@ -56,7 +56,7 @@ fn answer_agent_send(client: Arc<Client>, config: &Config, arrived: Instant) -> 
     match agent_send::find(&line, &config.view, |view| listed(view, config)) {
         Ok(view) => return answer_agent(client, &view, config),
         Err(verdict) => {
-            let reply = config.fallback_policy()?.reply(&config.hold().overriding(verdict));
+            let reply = config.fallback_policy()?.reply(&config.holds().overriding(None, verdict));
             client.send_reply(reply.as_ref());
         }
     }

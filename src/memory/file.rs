@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
-use crate::clock::Moment;
+use crate::clock::{Moment, boot_id};
 use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
 use crate::verdict::Verdict;
@@ -31,9 +31,6 @@ const SIZE_LIMIT: u64 = 16 << 10;
 /// A file's name has at most 255 bytes, with what is added to it here. Of a longer one this much is
 /// kept, and a hash tells it from others.
 const NAME_LIMIT: usize = 230;
-
-/// Where the kernel says which boot this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Who waits for a lock looks again after this long at first, and after twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -77,6 +74,13 @@ struct Told {
     verdict: Verdict,
 }
 
+/// A verdict that was noted as told, other than the one before.
+#[derive(Debug)]
+pub struct Noted {
+    /// What was told before it, if that is known.
+    pub before: Option<Verdict>,
+}
+
 impl Directory {
     /// The runtime directory that the settings name; none where they name none.
     ///
@@ -118,16 +122,6 @@ impl Directory {
         }
         self.path.join(format!("{name}.{kind}"))
     }
-}
-
-/// Which boot this is. The unit says it (`BOOT_ID=%b`), as its sandbox hides what the kernel says.
-fn boot_id() -> io::Result<String> {
-    let id = match std::env::var("BOOT_ID") {
-        Ok(id) if !id.is_empty() => id,
-        _ => fs::read_to_string(BOOT_ID).map_err(|e| io::Error::other(format!("{BOOT_ID}: {e}")))?,
-    };
-    // systemd writes it without the dashes.
-    Ok(id.trim().replace('-', ""))
 }
 
 impl MemoryFile {
@@ -229,12 +223,12 @@ impl MemoryFile {
         }
     }
 
-    /// Takes note that a view's checks were told a verdict then, and says whether it is another one
-    /// than they were told last. Of several processes one is told so. Where no note can be taken,
-    /// nobody is: it would be each.
-    pub fn note_told(&self, view: &View, at: Moment, verdict: &Verdict) -> bool {
+    /// Takes note that a view's checks were told a verdict then, if it is another one than they were
+    /// told last. Of several processes one takes it. Where no note can be taken, nobody does: it would
+    /// be each.
+    pub fn note_told(&self, view: &View, at: Moment, verdict: &Verdict) -> Option<Noted> {
         let told = Told { boot_id: self.directory.boot_id.clone(), at, verdict: verdict.without_countdown() };
-        self.replace_told(&self.directory.of_kind(&view.to_string(), "told"), &told).unwrap_or(false)
+        self.replace_told(&self.directory.of_kind(&view.to_string(), "told"), &told).ok().flatten()
     }
 
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
@@ -248,23 +242,23 @@ impl MemoryFile {
         is_ours.into_iter().find_map(|(is_so, why)| (!is_so).then_some(why))
     }
 
-    fn replace_told(&self, path: &Path, told: &Told) -> io::Result<bool> {
+    fn replace_told(&self, path: &Path, told: &Told) -> io::Result<Option<Noted>> {
         let mut file = create(path, OFlags::RDWR)?;
         if !try_flock(&file)? {
             // Another one is about to tell it, and the next check tells what has changed since.
-            return Ok(false);
+            return Ok(None);
         }
         let mut bytes = Vec::new();
         (&file).take(SIZE_LIMIT).read_to_end(&mut bytes)?;
         let before = serde_json::from_slice::<Told>(&bytes).ok().filter(|before| before.boot_id == told.boot_id);
-        if before.is_some_and(|before| before.verdict == told.verdict || before.at.boot > told.at.boot) {
-            return Ok(false);
+        if before.as_ref().is_some_and(|before| before.verdict == told.verdict || before.at.boot > told.at.boot) {
+            return Ok(None);
         }
         let bytes = serde_json::to_vec(told)?;
         file.rewind()?;
         file.set_len(0)?;
         file.write_all(&bytes)?;
-        Ok(true)
+        Ok(Some(Noted { before: before.map(|before| before.verdict) }))
     }
 
     fn beside(&self, kind: &str) -> PathBuf {

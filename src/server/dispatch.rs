@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::hold_lookup::HoldLookup;
 use super::request_reader::Protocol;
 use super::views::ViewTable;
 use crate::haproxy::agent_send;
@@ -26,10 +27,11 @@ pub(super) fn by_head(
     head: &[u8],
     default: &View,
     views: &ViewTable,
+    hold: &HoldLookup,
 ) -> Result<(usize, Method), Response> {
     let asked = Request::read(head).and_then(|request| {
         if protocol == Protocol::Metrics {
-            return Err(views.metrics(Instant::now()));
+            return Err(views.metrics(Instant::now(), hold));
         }
         let index = request.find(default, |view| views.find(view))?;
         Ok((index, request.method))

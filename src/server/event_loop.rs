@@ -22,6 +22,7 @@ use super::views::ViewTable;
 use crate::clock::Moment;
 use crate::config::{Config, ListenerRole};
 use crate::haproxy::reply::ReplyPolicy;
+use crate::memory::file::Noted;
 use crate::systemd::journal::{Change, Journal};
 use crate::systemd::notify::Notifier;
 use crate::verdict::Verdict;
@@ -97,7 +98,7 @@ impl EventLoop {
             fallback_policy: config.fallback_policy()?,
             journal,
             notifier,
-            hold: HoldLookup::new(config.hold()),
+            hold: HoldLookup::new(config.holds()),
             deadline: config.limits.deadline,
             stop_at: None,
         })
@@ -251,7 +252,7 @@ impl EventLoop {
         match protocol {
             Protocol::AgentSend => self.dispatch_agent_send(client, &bytes),
             Protocol::Http | Protocol::Metrics => {
-                match dispatch::by_head(protocol, &bytes, &self.default_view, &self.views) {
+                match dispatch::by_head(protocol, &bytes, &self.default_view, &self.views, &self.hold) {
                     Ok((view, method)) => self.check(Check::by_http(client, view, method)),
                     Err(response) => self.send_reply(client, Some(response.to_bytes())),
                 }
@@ -263,7 +264,7 @@ impl EventLoop {
         match dispatch::by_line(line, &self.default_view, &self.views) {
             Ok(view) => self.check(Check::by_agent_check(client, view)),
             Err(verdict) => {
-                let reply = self.fallback_policy.reply(&self.hold.overriding(verdict));
+                let reply = self.fallback_policy.reply(&self.hold.overriding(None, verdict));
                 self.send_reply(client, reply.map(|reply| reply.line().into_bytes()));
             }
         }
@@ -292,8 +293,9 @@ impl EventLoop {
     }
 
     fn answer(&mut self, check: Check, verdict: Verdict) {
-        let verdict = self.hold.overriding(self.views.after_calm(check.view, Moment::now(), verdict));
-        let is_news = self.views.note_told(check.view, &verdict);
+        let verdict = self.views.after_calm(check.view, Moment::now(), verdict);
+        let verdict = self.hold.overriding(Some(&self.views.get(check.view).view.endpoint), verdict);
+        let news = self.views.note_told(check.view, &verdict);
         let state = self.views.get(check.view);
         let reply = state.policy.reply(&verdict);
         if check.is_http() {
@@ -302,10 +304,10 @@ impl EventLoop {
             state.meter.answered(reply.as_ref());
         }
         let answer = check.answer(&verdict, reply.as_ref());
-        if is_news {
-            let (view, reply) = (&state.view, reply.as_ref());
+        if let Some(Noted { before }) = news {
+            let (view, before, reply) = (&state.view, before.as_ref(), reply.as_ref());
             let observation = self.views.last_observation(check.view);
-            self.journal.changed(&Change { view, verdict: &verdict, reply, observation });
+            self.journal.changed(&Change { view, verdict: &verdict, before, reply, observation });
             self.notifier.status(&self.views.status());
         }
         self.send_reply(check.client, answer);

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Result, TextEncoder,
 };
 
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
+use crate::hold::Held;
 use crate::http::Response;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
@@ -36,6 +38,9 @@ pub(super) struct AnswerMeter {
     http_answers: IntCounterVec,
     verdict: IntGaugeVec,
     unchanged: Gauge,
+    held: IntGauge,
+    /// Without labels; absent where no hold ends by itself.
+    held_until: GaugeVec,
     /// When the verdict changed.
     changed: Instant,
 }
@@ -64,12 +69,18 @@ impl Metrics {
             IntCounterVec::new(about("http_answers_total", "Checks answered by HTTP, by status."), &["status"])?;
         let verdict = IntGaugeVec::new(about("verdict", "1 for the last verdict."), &["verdict"])?;
         let unchanged = Gauge::with_opts(about("unchanged_seconds", "Time since the verdict changed."))?;
-        let meter = AnswerMeter { answers, http_answers, verdict, unchanged, changed: Instant::now() };
-        let collectors: [Box<dyn Collector>; 4] = [
+        let held = IntGauge::with_opts(about("held", "1 while a hold stands."))?;
+        let held_until = about("held_until_timestamp_seconds", "When the hold ends by itself, in Unix time.");
+        let held_until = GaugeVec::new(held_until, &[])?;
+        let changed = Instant::now();
+        let meter = AnswerMeter { answers, http_answers, verdict, unchanged, held, held_until, changed };
+        let collectors: [Box<dyn Collector>; 6] = [
             Box::new(meter.answers.clone()),
             Box::new(meter.http_answers.clone()),
             Box::new(meter.verdict.clone()),
             Box::new(meter.unchanged.clone()),
+            Box::new(meter.held.clone()),
+            Box::new(meter.held_until.clone()),
         ];
         collectors.into_iter().try_for_each(|collector| self.registry.register(collector))?;
         Ok(meter)
@@ -142,8 +153,13 @@ impl AnswerMeter {
         self.verdict.with_label_values(&[verdict.word()]).set(1);
     }
 
-    /// Brings up to date what the time alone changes.
-    pub(super) fn refresh(&self, now: Instant) {
+    /// Brings up to date what changes without a check: by the time alone, or by an operator.
+    pub(super) fn refresh(&self, now: Instant, held: Option<&Held>) {
+        self.held.set(i64::from(held.is_some()));
+        self.held_until.reset();
+        if let Some(until) = held.and_then(|held| held.until) {
+            self.held_until.with_label_values::<&str>(&[]).set(until.as_secs_f64());
+        }
         self.unchanged.set(now.saturating_duration_since(self.changed).as_secs_f64());
     }
 }

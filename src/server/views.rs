@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use super::check::Check;
 use super::endpoints::EndpointTable;
 use super::fetcher::Work;
+use super::hold_lookup::HoldLookup;
 use super::metrics::{AnswerMeter, Metrics};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::haproxy::reply::ReplyPolicy;
 use crate::http::Response;
+use crate::memory::file::Noted;
 use crate::patroni::Observation;
 use crate::verdict::Verdict;
 use crate::view::View;
@@ -88,19 +90,18 @@ impl ViewTable {
         &self.states[view]
     }
 
-    /// A check of this view is told this. Says whether it is another verdict than the last one.
-    pub(super) fn note_told(&mut self, view: usize, verdict: &Verdict) -> bool {
+    /// A check of this view is told this. Says so if it is another verdict than the last one.
+    pub(super) fn note_told(&mut self, view: usize, verdict: &Verdict) -> Option<Noted> {
         let state = &mut self.states[view];
         state.answered += 1;
         let told = verdict.without_countdown();
-        let is_news = state.last_told.as_ref() != Some(&told);
-        if is_news {
-            let work = Work::Told(state.view.clone(), Moment::now(), told.clone());
-            self.endpoints.get_mut(state.endpoint).fetcher.begin(work);
-            state.last_told = Some(told);
-            state.meter.changed(Instant::now(), verdict);
+        if state.last_told.as_ref() == Some(&told) {
+            return None;
         }
-        is_news
+        let work = Work::Told(state.view.clone(), Moment::now(), told.clone());
+        self.endpoints.get_mut(state.endpoint).fetcher.begin(work);
+        state.meter.changed(Instant::now(), verdict);
+        Some(Noted { before: state.last_told.replace(told) })
     }
 
     /// What Patroni said last about this view's endpoint, if it was ever asked.
@@ -119,8 +120,10 @@ impl ViewTable {
     }
 
     /// What Prometheus is told.
-    pub(super) fn metrics(&self, now: Instant) -> Response {
-        self.states.iter().for_each(|state| state.meter.refresh(now));
+    pub(super) fn metrics(&self, now: Instant, hold: &HoldLookup) -> Response {
+        for ViewState { view, meter, .. } in &self.states {
+            meter.refresh(now, hold.held(Some(&view.endpoint)).as_ref());
+        }
         self.metrics.response()
     }
 

@@ -28,6 +28,8 @@ pub struct Change<'a> {
     pub view: &'a View,
     /// The new verdict.
     pub verdict: &'a Verdict,
+    /// The one before it, if there was one.
+    pub before: Option<&'a Verdict>,
     /// What HAProxy is told; nothing under `--on-failure silent`.
     pub reply: Option<&'a Reply>,
     /// What Patroni said last, if it was ever asked.
@@ -105,7 +107,12 @@ impl Entry {
         let is_failure = matches!(change.verdict, Verdict::Fail(_));
         let priority = if is_failure { Priority::Warning } else { Priority::Notice };
         let reply = change.reply.map_or("(nothing)".to_owned(), Reply::to_string);
-        let mut entry = Entry::plain(priority, format!("{} -> {reply}", change.view));
+        let mut message = format!("{} -> {reply}", change.view);
+        // With the time at which it was to end, if it ended by itself.
+        if let (Some(Verdict::Held(held, _)), false) = (change.before, matches!(change.verdict, Verdict::Held(..))) {
+            message += &format!(" (the hold is over: {held})");
+        }
+        let mut entry = Entry::plain(priority, message);
         entry.fields.extend([
             ("PATRONI_CHECK_ENDPOINT", change.view.to_string()),
             ("PATRONI_CHECK_VERDICT", change.verdict.word().to_owned()),

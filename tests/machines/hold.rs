@@ -37,6 +37,20 @@ fn a_hold_by_root_and_explain(machine: &Machine) {
     machine.inside(|| assert_eq!(check(PORT), held));
     machine.sh("patroni-check release");
     machine.inside(|| assert_eq!(check(PORT), ready));
+    // One view alone, gently, for a time. The service's sandbox knows the boot.
+    let id =
+        machine.sh("patroni-check hold --on /replica --for 2h; sed -n 's/^boot \\([^ ]*\\).*/\\1/p' /srv/hold.replica");
+    assert!(id.trim().lines().last().is_some_and(|id| id.len() == 32), "{id}");
+    machine.inside(|| assert_eq!(check(PORT), ready));
+    let list = machine.sh("patroni-check hold --list");
+    assert!(list.contains("/replica  maint  20"), "{list}");
+    let refused = machine.try_sh("patroni-check hold --drain 2>&1");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    machine.sh("patroni-check hold --drain --force --for 1h new disk; sed -i 's/^until .*/until 2020-01-01T00:00:00Z/' /srv/hold; \
+        touch -d @1 /srv/hold");
+    machine.inside(|| assert_eq!(check(PORT), "DRAIN UP # held until 2020-01-01T00:00:00Z (clock jumped): new disk\n"));
+    machine.sh("patroni-check release");
+    machine.inside(|| assert_eq!(check(PORT), ready));
     // Where it can't look nobody says that it is held.
     for hidden in ["/tmp/hold", "/var/tmp/hold", "/root/hold", "/run/user/0/hold"] {
         let output = machine.try_sh(&format!("PATRONI_CHECK_HOLD_FILE={hidden} patroni-check hold 2>&1"));

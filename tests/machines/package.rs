@@ -35,7 +35,7 @@ fn the_package_comes_and_goes(machine: &Machine) {
     machine.inside(|| await_that("READY in plain words", || check(PORT) == "READY\n"));
     assert_eq!(state("patroni-check.socket"), "enabled active");
     // A removal is no release; a purge leaves nothing for the next installation to begin with.
-    machine.sh("patroni-check hold new disk");
+    machine.sh("patroni-check hold new disk; patroni-check hold --on /replica");
     machine.sh("apt-get remove -y -q patroni-check");
     machine.inside(|| assert_eq!(try_check(PORT), Outcome::Refused));
     machine.sh("test -e /etc/default/patroni-check && test -e /etc/patroni-check/hold");

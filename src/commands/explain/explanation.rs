@@ -8,6 +8,9 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{Reply, ReplyFormat};
+use crate::hold::file::HoldFile;
+use crate::hold::text::{Standing, format_time};
+use crate::hold::{Held, Scope, covers, standing, time_left};
 use crate::memory::file::Directory;
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Client, Observation};
@@ -38,6 +41,7 @@ pub(super) struct Row {
     pub(super) full: Option<Reply>,
     pub(super) plain: Option<Reply>,
     pub(super) why: String,
+    pub(super) held: Option<Held>,
 }
 
 /// What the service, or the last process for a check, has left of an endpoint.
@@ -87,6 +91,7 @@ impl Explanation {
         if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
             hints.push(UNLOCKED.into());
         }
+        hints.extend(of_holds(config, &rows));
         let sockets = socket_units(config).unwrap_or_else(|why| {
             hints.push(why);
             Vec::new()
@@ -105,13 +110,46 @@ impl Row {
         );
         let judged = judge(endpoint, observation).verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
-        let verdict = config.hold().overriding(judged);
-        let is_held = matches!(verdict, Verdict::Held(..));
-        let why = if vetoed && !is_held { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
+        let held = config.holds().held(Some(endpoint));
+        let verdict = match held.clone() {
+            Some(held) => held.overriding(Some(endpoint), &judged),
+            None => judged,
+        };
+        let why =
+            if vetoed && held.is_none() { format!("200 vetoed: {}", verdict.why()) } else { verdict.why().to_owned() };
         // Options that plain words or one endpoint refuse are no reason not to show all else.
         let reply = |format| config.reply_policy_in(format, &view).ok()?.reply(&verdict);
         let (full, plain) = (reply(ReplyFormat::Full), reply(ReplyFormat::Plain));
-        Row { view, status, verdict, is_being_promoted, full, plain, why }
+        Row { view, status, verdict, is_being_promoted, full, plain, why, held }
+    }
+}
+
+/// When holds end by themselves, and files that look like holds and are none.
+fn of_holds(config: &Config, rows: &[Row]) -> Vec<String> {
+    let holds = config.holds();
+    // Whoever may not look there may not see what is there.
+    let found = holds.found().unwrap_or_default();
+    let of_files = found.iter().filter_map(|found| match &found.scope {
+        Scope::Nothing(why) => Some(format!("{} {why}.", found.file.path().display())),
+        Scope::All => of_end(&found.file, "The hold"),
+        Scope::Some(on) if rows.iter().any(|row| covers(on, &row.view.endpoint)) => {
+            of_end(&found.file, &format!("The hold on {on}"))
+        }
+        Scope::Some(_) => None,
+    });
+    of_files.collect()
+}
+
+fn of_end(file: &HoldFile, what: &str) -> Option<String> {
+    let hold = file.hold()?;
+    let (end, now) = (hold.end.as_ref()?, Moment::now());
+    let (time, left) = (format_time(end.wall), time_left(end, now));
+    match standing(&hold, now) {
+        Standing::Over => None,
+        Standing::Holds => Some(format!("{what} ends by itself at {time}, in {left}.")),
+        Standing::ClockJumped => Some(format!(
+            "{what} ends by itself in {left}. The clock of this host was set ahead, past {time}, and does not end it."
+        )),
     }
 }
 
@@ -156,8 +194,9 @@ fn sum_up(config: &Config, verdict: &Verdict, node: Option<&Node>, rows: &[Row],
     match failed.iter().find(|row| named || !is_too_old(row)) {
         Some(row) if named => (Health::Critical, format!("{}: {}", row.view, row.why)),
         Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.view, row.why)),
-        None => match config.hold().overriding(verdict.clone()) {
-            Verdict::Held(why, _) => (Health::Warning, format!("{node_says}, {why}")),
+        None => match (config.holds().held(None), rows.iter().find(|row| row.held.is_some())) {
+            (Some(held), _) => (Health::Warning, format!("{node_says}, {}", held.why)),
+            (None, Some(row)) => (Health::Warning, format!("{node_says}, {} {}", row.view, row.why)),
             _ if node.is_some_and(|node| node.cluster_unlocked) => (Health::Warning, node_says),
             _ => match rows.iter().find(|row| row.is_being_promoted) {
                 Some(row) => (Health::Warning, format!("{node_says}, but {}: {}", row.view, row.why)),

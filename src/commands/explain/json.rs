@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::explanation::Explanation;
 use super::requests::Lag;
 use crate::haproxy::reply::Reply;
+use crate::hold::text::format_time;
 
 /// The explanation as JSON, over several lines.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -36,6 +37,7 @@ fn json(explanation: &Explanation) -> Value {
             "why": row.why,
             "full": row.full.as_ref().map(Reply::to_string),
             "plain": row.plain.as_ref().map(Reply::to_string),
+            "held_until": row.held.as_ref().and_then(|held| held.until).map(format_time),
         })
     });
     let sockets = explanation.sockets.iter().map(|socket| {

@@ -10,9 +10,9 @@ use crate::clock::Moment;
 use crate::config::{BadConfiguration, Config, Limits};
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{Reply, ReplyPolicy};
-use crate::hold::Hold;
+use crate::hold::Holds;
 use crate::memory::Memory;
-use crate::memory::file::{Directory, Lock, MemoryFile};
+use crate::memory::file::{Directory, Lock, MemoryFile, Noted};
 use crate::systemd::journal::{self, Change};
 use crate::verdict::{Verdict, judge};
 use crate::view::View;
@@ -36,9 +36,10 @@ pub(super) fn ask(
     let endpoint = &view.endpoint;
     let file = memory_file(endpoint, config, &mut warnings);
     let mut check = Check {
+        endpoint: endpoint.clone(),
         policy: config.reply_policy(view)?,
         calm: config.calm(view),
-        hold: config.hold(),
+        holds: config.holds(),
         tell: Some(Box::new(tell)),
         told: None,
     };
@@ -82,10 +83,10 @@ pub(super) fn ask(
         }
     };
     warnings.iter().for_each(|warning| journal::warn(warning));
-    let told = told.zip(file).filter(|(told, file)| file.note_told(view, told.at, &told.verdict));
-    if let Some((Told { verdict, reply, .. }, _)) = &told {
-        let (reply, observation) = (reply.as_ref(), observation.as_ref());
-        journal::tell_change(&Change { view, verdict, reply, observation });
+    let noted = |(told, file): (Told, MemoryFile)| Some((file.note_told(view, told.at, &told.verdict)?, told));
+    if let Some((Noted { before }, Told { verdict, reply, .. })) = told.zip(file).and_then(noted) {
+        let (before, reply, observation) = (before.as_ref(), reply.as_ref(), observation.as_ref());
+        journal::tell_change(&Change { view, verdict: &verdict, before, reply, observation });
     }
     Ok(())
 }
@@ -95,9 +96,10 @@ type Tell = Box<dyn FnOnce(&Verdict, Option<&Reply>) + Send>;
 
 /// The check, and what its answer takes.
 struct Check {
+    endpoint: Endpoint,
     policy: ReplyPolicy,
     calm: Duration,
-    hold: Hold,
+    holds: Holds,
     tell: Option<Tell>,
     told: Option<Told>,
 }
@@ -111,7 +113,8 @@ struct Told {
 impl Check {
     fn answer(&mut self, verdict: Verdict, memory: &Memory) {
         let Some(tell) = self.tell.take() else { return };
-        let verdict = self.hold.overriding(memory.after_calm(Moment::now(), self.calm, verdict));
+        let verdict = memory.after_calm(Moment::now(), self.calm, verdict);
+        let verdict = self.holds.overriding(Some(&self.endpoint), verdict);
         let reply = self.policy.reply(&verdict);
         tell(&verdict, reply.as_ref());
         self.told = Some(Told { at: Moment::now(), verdict, reply });

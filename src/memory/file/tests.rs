@@ -144,7 +144,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
     let elsewhere = directory.path().join("elsewhere");
     fs::write(&elsewhere, "others").unwrap();
     let serve = Verdict::Serve("primary".into());
-    assert!(file.note_told(&view(), Moment::now(), &serve));
+    assert!(file.note_told(&view(), Moment::now(), &serve).is_some());
     let obstacles: [&dyn Fn(&Path); 3] =
         [&|path| symlink(&elsewhere, path).unwrap(), &|path| fs::create_dir(path).unwrap(), &|path| {
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap()
@@ -158,7 +158,7 @@ fn what_is_in_the_way_is_removed_and_not_written_through() {
             save(&file, &memory).unwrap();
             assert_eq!(file.load(), Ok(Some(memory)));
             drop(file.try_lock().unwrap().unwrap());
-            assert_eq!(file.note_told(&view(), Moment::now(), &serve), kind == "told");
+            assert_eq!(file.note_told(&view(), Moment::now(), &serve).is_some(), kind == "told");
             assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "others");
         }
     }
@@ -216,7 +216,8 @@ fn an_endpoint_that_is_too_long_for_the_name_of_a_file_has_a_name_of_its_own() {
     for (length, last) in [(NAME_LIMIT, 'x'), (NAME_LIMIT + 2, 'x'), (255, 'x'), (255, 'y')] {
         let (file, view) = file(length, last);
         save(&file, &learnt(Moment::now(), "replica")).unwrap();
-        assert!(file.load().unwrap().is_some() && file.note_told(&view, Moment::now(), &Verdict::stand_by("x")));
+        assert!(file.load().unwrap().is_some());
+        assert!(file.note_told(&view, Moment::now(), &Verdict::stand_by("x")).is_some());
         paths.push(file.path());
     }
     paths.dedup();
@@ -266,15 +267,15 @@ fn a_change_of_verdict_is_told_once() {
     let (serve, fail) = (Verdict::Serve("primary".into()), Verdict::Fail("postgres: stopping".into()));
     let start = Moment::now();
     let at = |ms| start + Duration::from_millis(ms);
-    assert!(file.note_told(&view(), at(0), &serve));
-    assert!(!file.note_told(&view(), at(1), &serve));
-    assert!(file.note_told(&view(), at(3), &fail));
-    assert!(!file.note_told(&view(), at(2), &serve), "who was slower tells nothing of now");
-    assert!(file.note_told(&view(), at(4), &serve));
+    assert!(file.note_told(&view(), at(0), &serve).is_some());
+    assert!(file.note_told(&view(), at(1), &serve).is_none());
+    assert!(file.note_told(&view(), at(3), &fail).is_some());
+    assert!(file.note_told(&view(), at(2), &serve).is_none(), "who was slower tells nothing of now");
+    assert!(file.note_told(&view(), at(4), &serve).is_some());
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
-        assert!(file.note_told(&view(), at(5), &serve));
-        assert!(!file.note_told(&view(), at(6), &serve));
+        assert!(file.note_told(&view(), at(5), &serve).is_some());
+        assert!(file.note_told(&view(), at(6), &serve).is_none());
     }
 }

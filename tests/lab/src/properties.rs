@@ -1,17 +1,19 @@
 //! What holds for every input, whatever it is: for the property tests and the fuzz targets.
 
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use patroni_check::cli::CommandLine;
 use patroni_check::clock::Moment;
 use patroni_check::endpoint::Endpoint;
 use patroni_check::haproxy::reply::{ReplyFormat, ReplyPolicy};
+use patroni_check::hold::text::{Hold, Standing};
 use patroni_check::memory::Memory;
 use patroni_check::memory::file::Directory;
 pub use patroni_check::memory::file::MemoryFile;
 use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
-use patroni_check::verdict::{Judgement, Verdict, judge};
+use patroni_check::verdict::{Judgement, Sessions, Verdict, judge};
 use patroni_check::view::{OnFailure, View};
 use serde_json::Value;
 
@@ -139,6 +141,40 @@ pub fn http_head(bytes: &[u8]) {
             assert!(body.len() < 1000 && body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
         }
     }
+}
+
+/// Whatever bytes are in a hold's file, it is a hold, until the one time that it says, if it says one.
+pub fn hold(bytes: &[u8]) {
+    let hold = Hold::read(bytes, None);
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<_> = text.lines().skip(1).map(str::trim).collect();
+    let times: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("until "))
+        .filter_map(|time| humantime::parse_rfc3339(time.trim_start()).ok()?.duration_since(UNIX_EPOCH).ok())
+        .collect();
+    for (wall, boot) in [(0, 0), (1_795_874_400, 5), (253_402_300_800, u64::MAX / 2)] {
+        let now = Moment { wall: Duration::from_secs(wall), boot: Duration::from_secs(boot) };
+        for boot_id in [None, Some("0123456789abcdef0123456789abcdef")] {
+            let standing = hold.standing(now, boot_id);
+            let may_be_over = times.len() == 1 && times[0] <= now.wall;
+            assert!(standing != Standing::Over || may_be_over, "{text:?} is over at {wall}");
+            let verdict = Verdict::Held(hold.why(standing), hold.sessions);
+            let policy = ReplyPolicy::new(&"/replica".parse().expect("known"), ReplyFormat::Full, None, None);
+            let line = policy.expect("settings that go together").reply(&verdict).expect("a word").line();
+            let word = if hold.sessions == Sessions::Cut { "MAINT UP # held" } else { "DRAIN UP # held" };
+            assert!(line.starts_with(word) && line.len() <= 120, "{text:?} is told as {line:?}");
+        }
+    }
+    assert!(hold.sessions == Sessions::Cut || lines.contains(&"drain"), "{text:?} drains");
+    assert!(!hold.reason.contains(char::is_control) && hold.reason.len() < 200, "{text:?}");
+    // What is understood is written so that it is understood again. Half a character at its end is
+    // not.
+    if hold.reason.ends_with(char::REPLACEMENT_CHARACTER) {
+        return;
+    }
+    let again = Hold::new(&hold.reason, hold.sessions, hold.end.clone());
+    assert_eq!(Hold::read(again.text().as_bytes(), None), again);
 }
 
 /// A file that a memory is left in, and what is in it once something was learnt.
