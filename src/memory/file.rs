@@ -18,6 +18,7 @@ use super::Memory;
 use crate::clock::{Moment, boot_id};
 use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
+use crate::text::printable;
 use crate::verdict::Verdict;
 use crate::view::View;
 
@@ -137,7 +138,8 @@ impl MemoryFile {
     /// format, of the future.
     pub fn load(&self) -> Result<Option<Memory>, String> {
         let path = self.path();
-        let not_used = |why: String| format!("{}: {why}; it is not used", path.display());
+        // Parts of it are quoted where it can't be read.
+        let not_used = |why: String| printable(&format!("{}: {why}; it is not used", path.display()));
         let bytes = match self.read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|e| not_used(e.to_string()))?,

@@ -77,7 +77,8 @@ impl Journal {
 
     /// A warning.
     pub fn warn(&self, message: String) {
-        self.write(Entry::plain(Priority::Warning, message));
+        // Names and values from outside are in it.
+        self.write(Entry::plain(Priority::Warning, printable(&message)));
     }
 
     /// A change of verdict.

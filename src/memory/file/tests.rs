@@ -89,6 +89,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         (edit(id, "0123"), "from another boot"),
         (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
         (edit("/primary", "/replica"), "of another endpoint"),
+        (edit("back_from_silence", "back\\nfrom"), "unknown field `back from`"),
         (edit(&begun, &in_an_hour), "from the future"),
         (edit(&begun, "[[18446744073709551615,"), "from the future"),
         (edit(&begun, "[[18446744073709551616,"), "invalid type"),
