@@ -43,15 +43,15 @@ impl Moment {
 /// Where the kernel says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Which boot this is. The unit says it (`BOOT_ID=%b`), as its sandbox hides what the kernel says.
+/// Which boot this is: the kernel says it, or the unit (`BOOT_ID=%b`), as its sandbox hides what the
+/// kernel says.
 ///
 /// # Errors
 /// Neither says it.
 pub(crate) fn boot_id() -> io::Result<String> {
-    let id = match std::env::var("BOOT_ID") {
-        Ok(id) if !id.is_empty() => id,
-        _ => fs::read_to_string(BOOT_ID).map_err(|e| io::Error::other(format!("{BOOT_ID}: {e}")))?,
-    };
+    let by_unit = || std::env::var("BOOT_ID").ok().filter(|id| !id.is_empty());
+    let by_kernel = fs::read_to_string(BOOT_ID).map_err(|e| io::Error::other(format!("{BOOT_ID}: {e}")));
+    let id = by_kernel.or_else(|e| by_unit().ok_or(e))?;
     // systemd writes it without the dashes.
     Ok(id.trim().replace('-', ""))
 }

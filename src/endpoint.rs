@@ -165,6 +165,11 @@ impl Endpoint {
         }
     }
 
+    /// The names of a group.
+    pub fn names_of(group: &str) -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().filter(move |known| Endpoint::plain(known).group() == group).map(|known| known.path)
+    }
+
     /// Why Patroni may say no of a replica that is running, in a few words; nothing where only its
     /// role can be the reason.
     pub fn replica_requirements(&self) -> String {

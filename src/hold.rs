@@ -17,6 +17,9 @@ use crate::verdict::{Sessions, Verdict};
 use file::{HoldFile, is_unfinished};
 use text::{End, Hold, Standing};
 
+/// Who writes a hold is done by then.
+const UNFINISHED: Duration = Duration::from_secs(60);
+
 /// All holds of this node, whether there are any or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holds(HoldFile);
@@ -68,6 +71,14 @@ impl Holds {
         self.0.beside(&name(endpoint))
     }
 
+    /// All files that may be it: somebody may have made one by another name of the path.
+    pub fn all_of(&self, endpoint: &Endpoint) -> Vec<HoldFile> {
+        let name = name(endpoint);
+        let others = if name.contains('?') { Vec::new() } else { path_names(endpoint) };
+        let others = others.iter().filter(|other| **other != name).map(|other| self.0.beside(other));
+        std::iter::once(self.0.beside(&name)).chain(others).collect()
+    }
+
     /// The files that may hold the views of an endpoint; without one, what asks about none that is
     /// known.
     pub fn files(&self, endpoint: Option<&Endpoint>) -> Vec<HoldFile> {
@@ -107,8 +118,10 @@ impl Holds {
     /// Removes what was left by holds that were interrupted while they were written.
     pub fn remove_unfinished(&self) {
         let names = self.names_beside().unwrap_or_default();
-        names.iter().filter(|name| is_unfinished(name)).for_each(|name| {
-            let _ = self.0.beside(name).end();
+        let unfinished = names.iter().filter(|name| is_unfinished(name)).map(|name| self.0.beside(name));
+        // One that is being written just now is somebody's.
+        unfinished.filter(|file| file.is_older_than(UNFINISHED)).for_each(|file| {
+            let _ = file.end();
         });
     }
 
@@ -187,9 +200,17 @@ fn name(endpoint: &Endpoint) -> String {
 
 /// The names of the holds beside that of all views that may hold an endpoint.
 fn names(endpoint: &Endpoint) -> Vec<String> {
-    let group = endpoint.group().trim_start_matches('/').to_owned();
+    let mut names = path_names(endpoint);
     let whole = name(endpoint);
-    if whole == group { vec![group] } else { vec![group, whole] }
+    if !names.contains(&whole) {
+        names.push(whole);
+    }
+    names
+}
+
+/// The names that a path has, `primary` and `master`.
+fn path_names(endpoint: &Endpoint) -> Vec<String> {
+    Endpoint::names_of(endpoint.group()).map(|path| path.trim_start_matches('/').to_owned()).collect()
 }
 
 /// Whether a hold on `on` is one of the views of this endpoint.
@@ -200,7 +221,7 @@ pub fn covers(on: &Endpoint, endpoint: &Endpoint) -> bool {
 /// What a file with this behind the dot of its name is about.
 fn scope(found: &str) -> Scope {
     match format!("/{found}").parse::<Endpoint>() {
-        Ok(endpoint) if name(&endpoint) == found => Scope::Some(endpoint),
+        Ok(endpoint) if names(&endpoint).iter().any(|name| name == found) => Scope::Some(endpoint),
         Ok(endpoint) => Scope::Nothing(format!("holds nothing: write {}", name(&endpoint))),
         Err(_) => Scope::Nothing("holds nothing: it is named after no endpoint".into()),
     }

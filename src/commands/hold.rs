@@ -49,8 +49,12 @@ pub fn begin(config: &Config, order: &Order) -> Result<(), Box<dyn Error>> {
     let holds = config.holds();
     let all = [holds.of_all().clone()];
     let files = if order.on.is_empty() { all.to_vec() } else { order.on.iter().map(|on| holds.of(on)).collect() };
-    for file in files {
-        file.begin(&hold).map_err(|e| in_file(file.path(), &e))?;
+    for (index, file) in files.iter().enumerate() {
+        let but = || match joined(&order.on[..index], "and") {
+            held if held.is_empty() => String::new(),
+            held => format!("; held is {held}"),
+        };
+        file.begin(&hold).map_err(|e| format!("{}{}", in_file(file.path(), &e), but()))?;
     }
     let sockets = if order.on.is_empty() { Vec::new() } else { socket_units(config).unwrap_or_default() };
     tell(&order.meaning(&hold, config, &sockets));
@@ -85,13 +89,16 @@ pub fn end(config: &Config, on: &[Endpoint]) -> io::Result<()> {
         });
         std::iter::once(("all endpoints".to_owned(), holds.of_all().clone())).chain(beside).collect()
     } else {
-        on.iter().map(|on| (on.to_string(), holds.of(on))).collect()
+        let files = |on: &Endpoint| holds.all_of(on).into_iter().map(|file| (on.to_string(), file)).collect::<Vec<_>>();
+        on.iter().flat_map(files).collect()
     };
-    let mut released = Vec::new();
+    let (mut released, mut obstacle) = (Vec::new(), None);
     for (what, file) in files {
         let was_over = file.hold().is_some_and(|hold| standing(&hold, Moment::now()) == Standing::Over);
-        if file.end().map_err(|e| in_file(file.path(), &e))? {
-            released.push(if was_over { format!("{what} (it was over)") } else { what });
+        match file.end() {
+            Ok(true) => released.push(if was_over { format!("{what} (it was over)") } else { what }),
+            Ok(false) => {}
+            Err(e) => obstacle = obstacle.or(Some(in_file(file.path(), &e))),
         }
     }
     let names = released.join(", ");
@@ -106,8 +113,10 @@ pub fn end(config: &Config, on: &[Endpoint]) -> io::Result<()> {
             text += &format!("\nBut {endpoint} is still held by another hold: {}", printable(&held.why));
         }
     }
-    tell(&text);
-    Ok(())
+    if obstacle.is_none() || !released.is_empty() {
+        tell(&text);
+    }
+    obstacle.map_or(Ok(()), Err)
 }
 
 /// Refuses, unless Patroni says for each endpoint in question that this node does not serve it. What

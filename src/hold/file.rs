@@ -82,6 +82,7 @@ impl HoldFile {
             file.sync_all()
         });
         let written = written.and_then(|()| fs::rename(&new, &self.path));
+        self.sync_directory();
         if written.is_err() {
             let _ = fs::remove_file(&new);
         }
@@ -95,11 +96,24 @@ impl HoldFile {
     pub fn end(&self) -> io::Result<bool> {
         self.refuse_device()?;
         match fs::remove_file(&self.path) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.sync_directory();
+                Ok(true)
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(e) if self.is_beside() && is_too_long(&e) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// A power cut must not bring back what was, where the file system can help it.
+    fn sync_directory(&self) {
+        let _ = File::open(self.directory()).and_then(|directory| directory.sync_all());
+    }
+
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        let written = fs::symlink_metadata(&self.path).and_then(|found| found.modified());
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|elapsed| elapsed > age))
     }
 
     fn is_beside(&self) -> bool {

@@ -33,10 +33,13 @@ fn told(holds: &Holds, on: &str) -> Option<String> {
 
 #[test]
 fn a_hold_is_of_all_views_or_of_those_that_its_name_names() {
-    let table: [(&str, &[&str], &[&str]); 6] = [
+    let table: [(&str, &[&str], &[&str]); 8] = [
         ("", &["/primary", "/replica?lag=1MB", "/liveness"], &[]),
         (".replica", &["/replica", "/replica?lag=1MB", "/replica?tag_a=b"], &["/primary", "/read-only", "/async"]),
         (".primary", &["/primary", "/master", "/read-write"], &["/leader", "/replica"]),
+        // As configuration management may name it.
+        (".master", &["/primary", "/master", "/read-write"], &["/leader", "/replica"]),
+        (".synchronous", &["/sync?lag=1MB", "/synchronous"], &["/async", "/read-only-sync"]),
         (
             ".replica?lag=1048576",
             &["/replica?lag=1MB", "/replica?lag=1024kB"],
@@ -146,13 +149,19 @@ fn names_beside_a_hold_are_told_apart() {
         [
             Scope::All,
             no_endpoint(),
-            nothing("write primary"),
+            Scope::Some(endpoint("/master")),
             Scope::Some(endpoint("/replica")),
             Scope::Some(endpoint("/replica?lag=1MB")),
             nothing("write replica?lag=1048576"),
             no_endpoint(),
         ]
     );
+    holds.remove_unfinished();
+    assert_eq!(fs::read_dir(_directory.path()).unwrap().count(), names.len(), "somebody may be writing");
+    for name in [".7.new", ".new"] {
+        let file = File::options().write(true).open(_directory.path().join(format!("hold{name}"))).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(61)).unwrap();
+    }
     holds.remove_unfinished();
     assert_eq!(fs::read_dir(_directory.path()).unwrap().count(), names.len() - 2);
     assert_eq!(Holds::new("/nonexistent/directory/hold".into()).found().unwrap().len(), 0);

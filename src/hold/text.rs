@@ -96,14 +96,14 @@ impl Hold {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SIZE_LIMIT + 1)]);
         let (mut drain, mut until, mut boot) = (Vec::new(), Vec::new(), Vec::new());
         for line in text.lines().skip(1).map(str::trim) {
-            let word = line.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-            let lines = match word.to_ascii_lowercase().as_str() {
-                "drain" => &mut drain,
-                "until" => &mut until,
-                "boot" => &mut boot,
-                _ => continue,
-            };
-            lines.push(line);
+            let lower = line.to_ascii_lowercase();
+            match lower.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default() {
+                "drain" => drain.push(line),
+                "boot" => boot.push(line),
+                // Wherever the word stands: somebody may have meant a later end.
+                _ if lower.contains("until") => until.push(line),
+                _ => {}
+            }
         }
         let mut hold = Hold::without_text(reason);
         if bytes.len() > SIZE_LIMIT {
@@ -187,11 +187,12 @@ fn read_end(until: &[&str], boot: &[&str], written: Option<Duration>) -> Result<
     Ok(Some(End { wall, boot }))
 }
 
-/// `until 2026-11-28T14:00:00Z`, rounded up.
+/// `until 2026-11-28T14:00:00Z`.
 fn read_until(line: &str) -> Option<Duration> {
-    let time = humantime::parse_rfc3339(line.strip_prefix("until ")?.trim_start()).ok()?;
-    let time = time.duration_since(UNIX_EPOCH).ok()?;
-    Some(Duration::from_secs(time.as_secs().checked_add(u64::from(time.subsec_nanos() > 0))?))
+    let text = line.strip_prefix("until ")?.trim_start();
+    let time = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    // humantime takes more than RFC 3339 has.
+    (format_time(time) == text).then_some(time)
 }
 
 /// `boot ID SECONDS`.

@@ -288,15 +288,16 @@ fn holds_are_listed_and_explained() {
     assert_eq!(host.does(&["hold", "--list"]), "no hold\n");
     host.does(&["hold", "--on=/replica", "--drain", "--for=2h", "new", "disk"]);
     host.does(&["hold", "--on=/sync?tag_a=b"]);
-    fs::write(host.file(".master"), "x\n").unwrap();
+    fs::write(host.file(".replica?lag=1MB"), "x\n").unwrap();
     fs::write(host.file(".sync"), "für x\nuntil then\n").unwrap();
     let list = host.does(&["hold", "--list"]);
     let lines: Vec<_> = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let until = fs::read_to_string(host.file(".replica")).unwrap().lines().nth(2).unwrap()[6..].to_owned();
     let expected = [
         "ENDPOINT WORDS UNTIL REASON",
-        "hold.master - - holds nothing: write primary",
         &format!("/replica drain {until} new disk"),
+        "hold.replica?lag=1MB - - holds nothing: write",
+        "replica?lag=1048576",
         "/sync maint - (until unreadable) für x",
         "/sync?tag_a=b maint -",
     ];
@@ -313,7 +314,7 @@ fn holds_are_listed_and_explained() {
     assert!(words.contains("/primary 200 serve READY UP READY primary timeline 3 "), "{text}");
     assert!(words.contains(&format!("/replica 200 held DRAIN UP DRAIN held until {until}: new disk ")), "{text}");
     assert!(words.contains(&format!("The hold on /replica ends by itself at {until}, in ")), "{text}");
-    assert!(words.contains(&format!("{file}.master holds nothing: write primary.")), "{text}");
+    assert!(words.contains(&format!("{file}.replica?lag=1MB holds nothing: write replica?lag=1048576.")), "{text}");
     assert!(!text.contains("/sync"), "{text}");
     assert_eq!(host.explains(&["/primary"]).0, Some(0), "another endpoint's is none of its business");
     let (_, json) = host.explains(&["/primary", "/replica", "--json"]);

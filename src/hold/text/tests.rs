@@ -32,12 +32,11 @@ fn a_file_is_a_reason_and_lines_that_mean_something() {
             true,
             "held until 2026-11-28T14:00:00Z",
         ),
-        ("\nuntil 2026-11-28T13:59:59.5Z", Sessions::Cut, true, "held until 2026-11-28T14:00:00Z"),
         // What it begins with is the reason, whatever it looks like.
         ("drain", Sessions::Cut, false, "held: drain"),
         ("until 1970-01-01T00:00:00Z\n", Sessions::Cut, false, "held: until 1970-01-01T00:00:00Z"),
         // All else means nothing.
-        ("x\n# drain\nby: me\ndrained\nuntill 1970\n\nboots\n", Sessions::Cut, false, "held: x"),
+        ("x\n# drain\nby: me\ndrained\n\nboots\n", Sessions::Cut, false, "held: x"),
         ("x\nboot y z\n", Sessions::Cut, false, "held: x"),
     ];
     for (text, sessions, ends, why) in table {
@@ -73,7 +72,15 @@ fn what_is_wrong_in_a_file_never_ends_the_hold_and_is_said() {
         ("until=2026-11-28T14:00:00Z", "until unreadable"),
         ("Until 2026-11-28T14:00:00Z", "until unreadable"),
         ("until\u{a0}2026-11-28T14:00:00Z", "until unreadable"),
+        ("until 2026-11-28T13:59:59.5Z", "until unreadable"),
+        ("untill 1970", "until unreadable"),
+        // What humantime takes, and RFC 3339 does not know.
+        ("until 2026-11-28T14:00:00ZZ", "until unreadable"),
+        ("until 2026-11-28T14:00:00.Z", "until unreadable"),
         (&format!("{GOOD}\n{GOOD}"), "until twice"),
+        (&format!("{GOOD}\nuntil2026-11-29T14:00:00Z"), "until twice"),
+        (&format!("{GOOD}\n\u{feff}until 2026-11-29T14:00:00Z"), "until twice"),
+        (&format!("{GOOD}\n- until 2026-11-29T14:00:00Z"), "until twice"),
         (&format!("{GOOD}\nuntil further notice"), "until twice"),
         ("until 2016-11-28T14:00:00Z", "until was past already"),
         ("until 1970-01-01T00:00:00Z", "until was past already"),
