@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use super::Memory;
 use crate::clock::{Moment, boot_id};
 use crate::config::{Config, Limits};
-use crate::endpoint::Endpoint;
 use crate::observe::Subject;
 use crate::probe::Target;
 use crate::text::printable;
