@@ -1,7 +1,8 @@
 # make            build; STATIC=yes with the C library in it
 # make demo       a real Patroni cluster, HAProxy and patroni-check on this machine, until Ctrl-C
 # make faults     one fault after the other on such a cluster: who said READY, and could it take the writes?
-#                 FAULTS='switchover partition' for these alone, OUT=target/faults, PATRONI=4.1.5 for one from PyPI
+#                 FAULTS='switchover partition' for these alone, OUT=target/faults, PATRONI=4.1.5 for one from PyPI,
+#                 PROBE=yes: the service probes Postgres, one process for each check does not
 # make intervals  what a client's outage in a switchover is at agent-inter 250, 100 and 50 ms, and what each costs
 #                 SWITCHOVERS=10 at each, OUT=target/intervals, PATRONI=4.1.5 for one from PyPI
 # make pictures   draws the README's pictures from the demo, OUT=docs
@@ -85,7 +86,7 @@ faults: toolchain
 	@tests/install-packages $(STACK) iproute2
 	@$(BUILD) && $(LAB) faults
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
-	    target/release/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
+	    $(if $(PROBE),PROBE=$(PROBE)) target/release/faults target/release/patroni-check $(OUT) "$$patroni" $(FAULTS)
 
 intervals: toolchain
 	@tests/install-packages $(STACK) iproute2

@@ -10,8 +10,10 @@ use std::time::Duration;
 use crate::endpoint::Kind;
 use crate::haproxy::reply::{ReplyFormat, ReplyPolicy};
 use crate::hold::Holds;
+use crate::observe::Subject;
 use crate::patroni::{BaseUrl, Client, Tls};
-use crate::view::{OnFailure, OnStandby, View};
+use crate::probe::Target;
+use crate::view::{OnFailure, OnStandby, Probing, View};
 
 /// Where a hold is, unless the settings say otherwise.
 pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
@@ -108,6 +110,8 @@ pub struct Config {
     pub on_failure: Option<OnFailure>,
     /// How long a node that was away has to be good before it is back, on the endpoints for reads.
     pub calm: Duration,
+    /// Where clients connect on this host, to be probed; nowhere without it.
+    pub probe: Option<Target>,
     /// How long things may take and last.
     pub limits: Limits,
     /// Where the file of a hold is. Those of single views are beside it.
@@ -150,6 +154,19 @@ impl Config {
 
     fn default_role(&self) -> ListenerRole {
         ListenerRole::View(self.view.clone())
+    }
+
+    /// What this view looks at.
+    pub fn subject(&self, view: &View) -> Subject {
+        let probe = match view.probe {
+            Some(Probing::No) => None,
+            Some(Probing::Port(port)) => Some(Target::beside(self.probe.as_ref(), port.get())),
+            None => self.probe.clone(),
+        };
+        let endpoint = view.endpoint.clone();
+        let own = view.probe.filter(|_| probe != self.probe);
+        let name = View { probe: own, ..View::from(endpoint.clone()) }.to_string();
+        Subject { endpoint, probe, name }
     }
 
     /// A client of Patroni's REST API.

@@ -272,7 +272,7 @@ impl Endpoint {
         } else {
             return Err(format!(
                 "{name:?} is no parameter of Patroni's health checks; they have lag, replication_state, tag_NAME and mode, \
-                 and a view has on-standby, on-failure and calm"
+                 and a view has on-standby, on-failure, calm and probe"
             ));
         }
         Ok(())

@@ -11,7 +11,10 @@ mod text;
 
 pub mod endpoint;
 pub mod patroni;
+pub mod probe;
 pub mod verdict;
+
+pub mod observe;
 pub mod view;
 
 pub mod haproxy;

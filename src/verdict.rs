@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::{Endpoint, Kind, Version};
 use crate::patroni::body::{Body, Node};
 use crate::patroni::{Failure, Observation};
+use crate::probe::Probed;
 
 /// Whether the node may take an endpoint's traffic, each with the reason in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +146,23 @@ impl Judgement {
     /// Patroni did not answer, for this reason.
     pub fn silence(why: String) -> Self {
         Judgement { verdict: Verdict::Fail(why), evidence: Evidence::Silence }
+    }
+
+    /// Nobody is there to take a client, for this reason. It ends the grace.
+    pub fn nobody_there(why: String) -> Self {
+        Judgement::conclusive(Verdict::Fail(why), None)
+    }
+
+    /// The same, by one who also knows what came of a probe. A probe speaks against a node where nobody
+    /// is there, and never for one.
+    pub fn after_probe(self, probed: Option<&Probed>) -> Self {
+        let is_conclusive = matches!(self.evidence, Evidence::Conclusive { .. });
+        match probed {
+            Some(Probed::Gone(why)) if !is_conclusive || matches!(self.verdict, Verdict::Serve(_)) => {
+                Judgement::nobody_there(why.clone())
+            }
+            _ => self,
+        }
     }
 }
 

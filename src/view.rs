@@ -2,6 +2,7 @@
 //! parameters that Patroni never gets: `/replica?lag=16MB&on-standby=drain&calm=10s`.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -75,11 +76,22 @@ pub struct View {
     pub on_failure: Option<OnFailure>,
     /// How long a node that was away has to be good before it is back.
     pub calm: Option<Duration>,
+    /// The port that is probed, in the directory of Unix sockets; or that there is no probe.
+    pub probe: Option<Probing>,
+}
+
+/// What a view says of its probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probing {
+    /// There is none.
+    No,
+    /// This port.
+    Port(NonZeroU16),
 }
 
 impl From<Endpoint> for View {
     fn from(endpoint: Endpoint) -> Self {
-        View { endpoint, on_standby: None, on_failure: None, calm: None }
+        View { endpoint, on_standby: None, on_failure: None, calm: None, probe: None }
     }
 }
 
@@ -102,6 +114,7 @@ impl View {
                 }
                 self.calm.replace(calm(value).map_err(|why| format!("{parameter}: {why}"))?).is_some()
             }
+            "probe" => self.probe.replace(probing(value)?).is_some(),
             _ => return Ok(false),
         };
         if was_there { Err(format!("{name} is given twice")) } else { Ok(true) }
@@ -129,6 +142,14 @@ pub fn refuse_drain(endpoint: &Endpoint, on_standby: Option<OnStandby>) -> Resul
 pub fn calm(text: &str) -> Result<Duration, String> {
     let calm = duration(text)?;
     if CALMS.contains(&calm) { Ok(calm) } else { Err("out of range: 0s to 1h".into()) }
+}
+
+fn probing(text: &str) -> Result<Probing, String> {
+    match (text, text.parse()) {
+        ("none", _) => Ok(Probing::No),
+        (_, Ok(port)) => Ok(Probing::Port(port)),
+        _ => Err(format!("probe={text}: write a port, such as 5432 or 6432, or none")),
+    }
 }
 
 fn word<T: Copy>(name: &str, value: &str, words: Words<T>) -> Result<T, String> {
@@ -174,7 +195,12 @@ impl FromStr for View {
 impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = self.endpoint.to_string();
+        let probe = self.probe.map(|probe| match probe {
+            Probing::No => "probe=none".to_owned(),
+            Probing::Port(port) => format!("probe={port}"),
+        });
         let options = [
+            probe,
             self.on_standby.map(|value| format!("on-standby={}", name_of(&value, OnStandby::ALL))),
             self.on_failure.map(|value| format!("on-failure={}", name_of(&value, OnFailure::ALL))),
             self.calm.map(|calm| format!("calm={}", humantime::format_duration(calm).to_string().replace(' ', ""))),
@@ -205,6 +231,8 @@ mod tests {
             ),
             ("/async?calm=1500ms", "/async?calm=1s500ms", "/async"),
             ("/replica?calm=0s", "/replica?calm=0s", "/replica"),
+            ("/replica?calm=1s&probe=6432", "/replica?probe=6432&calm=1s", "/replica"),
+            ("/primary?probe=none", "/primary?probe=none", "/primary"),
             ("/primary?on-failure=silent", "/primary?on-failure=silent", "/primary"),
             ("/read-only?calm=1h", "/read-only?calm=1h", "/read-only"),
         ];
@@ -243,6 +271,11 @@ mod tests {
             ("/replica?on_standby=drain", "no parameter"),
             ("/primary?on-standby=drain", "a former primary would keep"),
             ("/standby_leader?on-standby=drain", "a former primary would keep"),
+            ("/primary?probe=", "write a port"),
+            ("/primary?probe=0", "write a port"),
+            ("/primary?probe=65536", "write a port"),
+            ("/primary?probe=/run:5432", "write a port"),
+            ("/primary?probe=5432&probe=none", "probe is given twice"),
             ("/replicas?calm=10s", "no such"),
             ("?calm=10s", "no such"),
             ("/replica?lag=16mb&calm=10s", "case counts"),

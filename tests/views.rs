@@ -229,7 +229,7 @@ fn what_can_not_be_meant_stops_the_program_at_its_start() {
         (&["--endpoint", "/replica?calm=2h"], "0s to 1h"),
         (&["--endpoint", "/replica?calm=10s&calm=20s"], "calm is given twice"),
         (&["--endpoint", "/replica?on-failure=down", "--words", "plain"], "plain words can't undo a DOWN"),
-        (&["--endpoint", "/replica?clam=10s"], "a view has on-standby, on-failure and calm"),
+        (&["--endpoint", "/replica?clam=10s"], "a view has on-standby, on-failure, calm and probe"),
         (&["--calm", "99999999999999999999s"], "calm"),
         (&["--calm", "18446744073709551615s1000ms"], "too long for a duration"),
         (&["--grace", "18446744073709551615s1000ms"], "too long for a duration"),

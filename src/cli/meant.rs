@@ -63,6 +63,7 @@ impl From<Options> for CommandLine {
             on_standby: settings.on_standby,
             on_failure: settings.on_failure,
             calm: settings.calm,
+            probe: settings.probe,
             limits: Limits { deadline: settings.deadline, max_age: settings.max_age, grace: settings.grace },
             hold_file: settings.hold_file,
             runtime_directory: None,

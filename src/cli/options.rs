@@ -12,6 +12,7 @@ use super::values::{DEADLINES, FORMATS, Listen, absolute, duration, one_of, yes_
 use crate::config::{HOLD_FILE, ListenerRole};
 use crate::haproxy::reply::ReplyFormat;
 use crate::patroni::BaseUrl;
+use crate::probe::Target;
 use crate::view::{self, OnFailure, OnStandby, View};
 
 /// The version, and the features that are built in, for bug reports.
@@ -147,6 +148,17 @@ pub(super) struct SettingOptions {
     #[arg(long, env = "PATRONI_CHECK_CALM", hide_env = true, value_name = "DURATION", default_value = "0s")]
     #[arg(hide_short_help = true, value_parser = view::calm)]
     pub(super) calm: Duration,
+
+    /// Probe Postgres or PgBouncer here
+    ///
+    /// Beside each question to Patroni, see whether anybody is there to take a client: the directory
+    /// and port of a Unix socket, such as `/var/run/postgresql:5432`, or an IP address and a port. If
+    /// the port refuses, the node is not READY at once, whatever Patroni says. If there is no answer,
+    /// Patroni's word counts alone. It never makes a node READY, and leaves no line in any log.
+    ///
+    /// `probe=6432` in a view names another port in the same directory, and `probe=none` no probe.
+    #[arg(long, env = "PATRONI_CHECK_PROBE", hide_env = true, value_name = "SOCKET", hide_short_help = true)]
+    pub(super) probe: Option<Target>,
 
     /// Answer each check within this time
     ///

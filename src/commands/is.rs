@@ -6,8 +6,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::config::{BadConfiguration, Config};
+use crate::observe::look;
 use crate::text::printable;
-use crate::verdict::{Verdict, judge};
+use crate::verdict::Verdict;
 use crate::view::View;
 
 /// Patroni is asked ten times a second at most.
@@ -68,6 +69,7 @@ pub fn run(config: &Config, question: &Question) -> Result<ExitCode, BadConfigur
 
 fn ask(config: &Config, question: &Question, limit: Duration) -> Result<Verdict, BadConfiguration> {
     let client = config.client_within(question.deadline)?;
-    let observation = client.get_within(&question.view.endpoint, Instant::now(), limit);
-    Ok(config.holds().overriding(Some(&question.view.endpoint), judge(&question.view.endpoint, &observation).verdict))
+    let (subject, start) = (config.subject(&question.view), Instant::now());
+    let look = look(&subject, question.deadline, || client.get_within(&subject.endpoint, start, limit));
+    Ok(config.holds().overriding(Some(&subject.endpoint), look.judgement.verdict))
 }

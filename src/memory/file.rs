@@ -17,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use super::Memory;
 use crate::clock::{Moment, boot_id};
 use crate::config::{Config, Limits};
-use crate::endpoint::Endpoint;
+use crate::observe::Subject;
+use crate::probe::Target;
 use crate::text::printable;
 use crate::verdict::Verdict;
 use crate::view::View;
 
 /// The format. What is written in another one is not read. It goes up when a field, or what it
 /// means, changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The reasons in it are bounded, so nothing that is written here comes near.
 const SIZE_LIMIT: u64 = 16 << 10;
@@ -50,7 +51,7 @@ pub struct Directory {
 #[derive(Debug, Clone)]
 pub struct MemoryFile {
     directory: Directory,
-    endpoint: Endpoint,
+    subject: Subject,
 }
 
 /// The right to ask Patroni. The kernel takes it back from a process that dies.
@@ -64,6 +65,7 @@ struct Contents<M> {
     boot_id: String,
     patroni: String,
     endpoint: String,
+    probe: Option<String>,
     memory: M,
 }
 
@@ -93,11 +95,11 @@ impl Directory {
         Ok(Some(Directory { path, boot_id, patroni: config.patroni.to_string(), limits: config.limits }))
     }
 
-    /// The endpoints of which something is remembered, in their order.
+    /// The views of which something is remembered, in their order.
     ///
     /// # Errors
     /// There is a directory, and why it can't be read.
-    pub fn endpoints(&self) -> Result<Vec<Endpoint>, String> {
+    pub fn views(&self) -> Result<Vec<View>, String> {
         let entries = match fs::read_dir(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|e| format!("{}: {e}", self.path.display()))?,
@@ -108,9 +110,9 @@ impl Directory {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The file of an endpoint.
-    pub fn file(&self, endpoint: &Endpoint) -> MemoryFile {
-        MemoryFile { directory: self.clone(), endpoint: endpoint.clone() }
+    /// The file of what is looked at.
+    pub fn file(&self, subject: &Subject) -> MemoryFile {
+        MemoryFile { directory: self.clone(), subject: subject.clone() }
     }
 
     fn of_kind(&self, text: &str, kind: &str) -> PathBuf {
@@ -175,7 +177,8 @@ impl MemoryFile {
             version: VERSION,
             boot_id: self.directory.boot_id.clone(),
             patroni: self.directory.patroni.clone(),
-            endpoint: self.endpoint.to_string(),
+            endpoint: self.subject.name.clone(),
+            probe: self.probe(),
             memory,
         };
         let written = serde_json::to_vec(&contents).map_err(io::Error::from).and_then(|bytes| {
@@ -233,13 +236,18 @@ impl MemoryFile {
         self.replace_told(&self.directory.of_kind(&view.to_string(), "told"), &told).ok().flatten()
     }
 
+    fn probe(&self) -> Option<String> {
+        self.subject.probe.as_ref().map(Target::to_string)
+    }
+
     fn why_not_ours<M>(&self, contents: &Contents<M>) -> Option<&'static str> {
         let directory = &self.directory;
         let is_ours = [
             (contents.version == VERSION, "in another format"),
             (contents.boot_id == directory.boot_id, "from another boot"),
             (contents.patroni == directory.patroni, "of another Patroni"),
-            (contents.endpoint == self.endpoint.to_string(), "of another endpoint"),
+            (contents.endpoint == self.subject.name, "of another endpoint"),
+            (contents.probe == self.probe(), "of another probe"),
         ];
         is_ours.into_iter().find_map(|(is_so, why)| (!is_so).then_some(why))
     }
@@ -264,12 +272,12 @@ impl MemoryFile {
     }
 
     fn beside(&self, kind: &str) -> PathBuf {
-        self.directory.of_kind(&self.endpoint.to_string(), kind)
+        self.directory.of_kind(&self.subject.name, kind)
     }
 
-    /// One for all endpoints that are the same to Patroni.
+    /// One for all that are the same to Patroni.
     fn lock_path(&self) -> PathBuf {
-        self.directory.of_kind(&self.endpoint.request_path(), "lock")
+        self.directory.of_kind(&self.subject.endpoint.request_path(), "lock")
     }
 
     /// Reads a file that the owner of the directory wrote: the service's user.

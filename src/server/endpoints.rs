@@ -17,13 +17,14 @@ use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, MemoryFile};
+use crate::observe::Subject;
 use crate::patroni::{Client, Observation};
 use crate::systemd::journal::Journal;
 use crate::verdict::Verdict;
 
 /// One endpoint's state.
 pub(super) struct EndpointState {
-    endpoint: Endpoint,
+    subject: Subject,
     pub(super) cache: Cache<Check>,
     pub(super) last_observation: Option<Observation>,
     pub(super) fetcher: Fetcher,
@@ -75,12 +76,12 @@ impl EndpointTable {
     ///
     /// # Errors
     /// No thread to be had.
-    pub(super) fn get_or_insert(&mut self, endpoint: &Endpoint, metrics: &Metrics) -> Result<usize, Box<dyn Error>> {
-        if let Some(index) = self.states.iter().position(|state| state.endpoint == *endpoint) {
+    pub(super) fn get_or_insert(&mut self, subject: &Subject, metrics: &Metrics) -> Result<usize, Box<dyn Error>> {
+        if let Some(index) = self.states.iter().position(|state| state.subject == *subject) {
             return Ok(index);
         }
         let index = self.states.len();
-        let file = self.memory_file(endpoint);
+        let file = self.memory_file(subject);
         let report = Reporter::new(index, self.reports_tx.clone(), Arc::clone(&self.waker));
         let memory = file.as_ref().map_or_else(|why| Err(why.clone()), |file| remembered(file.as_ref()));
         let memory = memory.unwrap_or_else(|why| {
@@ -88,14 +89,15 @@ impl EndpointTable {
             None
         });
         let file = file.ok().flatten();
-        let turn = self.turn(endpoint);
-        let fetcher = Fetcher::spawn(endpoint.clone(), self.client.clone(), turn, file, memory.clone(), report)?;
+        let (client, turn) = (self.client.clone(), self.turn(&subject.endpoint));
+        let deadline = self.config.limits.deadline;
+        let fetcher = Fetcher::spawn(subject.clone(), client, turn, deadline, file, memory.clone(), report)?;
         self.states.push(EndpointState {
-            endpoint: endpoint.clone(),
+            subject: subject.clone(),
             cache: Cache::remembering(memory.unwrap_or_else(|| Memory::new(self.config.limits))),
             last_observation: None,
             fetcher,
-            meter: metrics.fetch_meter(endpoint)?,
+            meter: metrics.fetch_meter(&subject.name)?,
         });
         Ok(index)
     }
@@ -143,10 +145,10 @@ impl EndpointTable {
                 Vec::new()
             }
             Report::Fetched(fetched) => {
-                let Fetched { observation, judgement, took } = *fetched;
-                state.meter.fetched(took, &observation, &judgement);
-                state.last_observation = Some(observation);
-                let answered = state.cache.fetch_completed(now, judgement);
+                let Fetched { look, took } = *fetched;
+                state.meter.fetched(took, &look);
+                state.last_observation = look.observation;
+                let answered = state.cache.fetch_completed(now, look.judgement);
                 state.fetcher.save(state.cache.memory());
                 answered
             }
@@ -170,14 +172,14 @@ impl EndpointTable {
         }
     }
 
-    fn memory_file(&self, endpoint: &Endpoint) -> Result<Option<MemoryFile>, String> {
-        Ok(self.directory.as_ref()?.as_ref().map(|directory| directory.file(endpoint)))
+    fn memory_file(&self, subject: &Subject) -> Result<Option<MemoryFile>, String> {
+        Ok(self.directory.as_ref()?.as_ref().map(|directory| directory.file(subject)))
     }
 
     /// Whose turn it is to ask Patroni, of those who ask it the same.
     fn turn(&self, endpoint: &Endpoint) -> Arc<Mutex<()>> {
         let path = endpoint.request_path();
-        let same = self.states.iter().find(|state| state.endpoint.request_path() == path);
+        let same = self.states.iter().find(|state| state.subject.endpoint.request_path() == path);
         same.map_or_else(Arc::default, |state| state.fetcher.turn())
     }
 }

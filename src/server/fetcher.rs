@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use crate::clock::Moment;
-use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::memory::file::{Lock, MemoryFile};
-use crate::patroni::{Client, GIVE_UP, NoAnswer, Observation};
-use crate::verdict::{Judgement, Verdict, judge};
+use crate::observe::{Look, Subject, look};
+use crate::patroni::{Client, GIVE_UP, NoAnswer};
+use crate::verdict::Verdict;
 use crate::view::View;
 
 /// What the thread is to do, one after the other.
@@ -37,8 +37,7 @@ pub(super) enum Report {
 
 /// What came of a fetch.
 pub(super) struct Fetched {
-    pub(super) observation: Observation,
-    pub(super) judgement: Judgement,
+    pub(super) look: Look,
     pub(super) took: Duration,
 }
 
@@ -74,17 +73,19 @@ impl Fetcher {
     /// # Errors
     /// No thread to be had.
     pub(super) fn spawn(
-        endpoint: Endpoint,
+        subject: Subject,
         client: Client,
         turn: Arc<Mutex<()>>,
+        deadline: Duration,
         file: Option<MemoryFile>,
         seen: Option<Memory>,
         report: Reporter,
     ) -> io::Result<Self> {
         let (work_tx, work_rx) = channel();
-        let (name, has_memory) = (format!("fetch{endpoint}"), file.is_some());
+        let (name, has_memory) = (format!("fetch{}", subject.endpoint), file.is_some());
         let (seen, turn_too) = (seen.map(Box::new), Arc::clone(&turn));
-        let mut work = Worker { endpoint, client, turn: turn_too, file, report, lock: None, seen, is_saved: true };
+        let mut work =
+            Worker { subject, client, turn: turn_too, deadline, file, report, lock: None, seen, is_saved: true };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _ = work.run(&work_rx);
         })?;
@@ -119,10 +120,12 @@ impl Fetcher {
 
 /// What the thread has.
 struct Worker {
-    endpoint: Endpoint,
+    subject: Subject,
     client: Client,
     /// Endpoints that are the same to Patroni ask it one after the other.
     turn: Arc<Mutex<()>>,
+    /// A check is answered within this.
+    deadline: Duration,
     file: Option<MemoryFile>,
     report: Reporter,
     /// From before a fetch until what is known then is saved, so that no process for one check
@@ -168,14 +171,11 @@ impl Worker {
                 Err(why) => self.warn_once(why)?,
             }
         }
-        let observation = if is_busy {
-            // Patroni sits on the request of another process.
-            Err(NoAnswer::Timeout.into())
-        } else {
-            self.client.get(&self.endpoint)
-        };
-        let judgement = judge(&self.endpoint, &observation);
-        self.report.send(Report::Fetched(Box::new(Fetched { observation, judgement, took: began.elapsed() })))
+        let look = look(&self.subject, self.deadline, || {
+            // Patroni may sit on the request of another process.
+            if is_busy { Err(NoAnswer::Timeout.into()) } else { self.client.get(&self.subject.endpoint) }
+        });
+        self.report.send(Report::Fetched(Box::new(Fetched { look, took: began.elapsed() })))
     }
 
     fn save(&mut self, memory: Box<Memory>) -> Option<()> {

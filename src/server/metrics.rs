@@ -8,13 +8,13 @@ use prometheus::{
     Result, TextEncoder,
 };
 
-use crate::endpoint::Endpoint;
 use crate::haproxy::reply::Reply;
 use crate::hold::Held;
 use crate::http::Response;
-use crate::patroni::Observation;
+use crate::observe::Look;
 use crate::patroni::body::Body;
-use crate::verdict::{Judgement, Verdict};
+use crate::probe::Probed;
+use crate::verdict::Verdict;
 use crate::view::View;
 
 /// Seconds. Patroni takes some milliseconds, a busy one half a second, and is given up after 30 s.
@@ -90,8 +90,8 @@ impl Metrics {
     ///
     /// # Errors
     /// Another one for the same endpoint.
-    pub(super) fn fetch_meter(&self, endpoint: &Endpoint) -> Result<FetchMeter> {
-        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", endpoint.to_string());
+    pub(super) fn fetch_meter(&self, endpoint: &str) -> Result<FetchMeter> {
+        let about = |name: &str, help: &str| opts(name, help).const_label("endpoint", endpoint);
         let fetches = about("patroni_seconds", "How long Patroni took to answer, or to fail to.");
         let fetches = Histogram::with_opts(HistogramOpts::from(fetches).buckets(BUCKETS.into()))?;
         let failures = about(
@@ -122,14 +122,17 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 impl FetchMeter {
-    /// Patroni was asked.
-    pub(super) fn fetched(&self, took: Duration, observation: &Observation, judgement: &Judgement) {
-        self.fetches.observe(took.as_secs_f64());
-        let kind = match (observation, &judgement.verdict) {
-            (Ok(_), Verdict::Serve(_) | Verdict::StandBy(..)) => return,
-            (Ok(answer), _) if matches!(answer.body, Body::Node(_)) => "postgres",
-            (Ok(_), _) => "bad_answer",
-            (Err(_), _) => "no_answer",
+    /// Somebody has looked.
+    pub(super) fn fetched(&self, took: Duration, look: &Look) {
+        if look.observation.is_some() {
+            self.fetches.observe(took.as_secs_f64());
+        }
+        let kind = match (&look.observation, &look.judgement.verdict) {
+            (Some(Ok(_)), Verdict::Serve(_) | Verdict::StandBy(..)) => return,
+            _ if matches!(look.probed, Some(Probed::Gone(_))) => "probe",
+            (Some(Ok(answer)), _) if matches!(answer.body, Body::Node(_)) => "postgres",
+            (Some(Ok(_)), _) => "bad_answer",
+            _ => "no_answer",
         };
         self.failures.with_label_values(&[kind]).inc();
     }

@@ -59,7 +59,7 @@ impl ViewTable {
         self.states.push(ViewState {
             view: view.clone(),
             policy: self.config.reply_policy(view)?,
-            endpoint: self.endpoints.get_or_insert(&view.endpoint, &self.metrics)?,
+            endpoint: self.endpoints.get_or_insert(&self.config.subject(view), &self.metrics)?,
             calm: self.config.calm(view),
             last_told: None,
             answered: 0,

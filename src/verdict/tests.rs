@@ -377,3 +377,37 @@ fn only_a_running_replica_may_keep_its_sessions() {
         assert_eq!(got, sessions, "{endpoint} {state} {role}");
     }
 }
+
+#[test]
+fn a_probe_speaks_against_a_node_and_never_for_one() {
+    use Evidence::{GrantedInPause, StateUnknown, WithoutLock};
+    let of = |verdict, evidence| Judgement { verdict, evidence };
+    let silent = || Judgement::silence("patroni: connection refused".into());
+    let gone = || Some(Probed::Gone("postgres: connection refused".into()));
+    let refused = || Judgement { verdict: fail("postgres: connection refused"), evidence: NO_MATTER };
+    let vetoed = [
+        of(serve("primary"), LOCK_HERE),
+        of(serve("replica streaming"), NO_MATTER),
+        of(serve("primary, paused"), GrantedInPause),
+        of(fail("postgres: state unknown"), StateUnknown),
+        of(stand_by("primary without the leader lock"), WithoutLock),
+        of(stand_by("primary, nobody holds the lock"), UNLOCKED),
+        silent(),
+    ];
+    let kept = [
+        of(stand_by("replica streaming"), LOCK_ELSEWHERE),
+        of(fail("postgres: starting"), LOCK_HERE),
+        of(fail("patroni: status 500"), NO_MATTER),
+    ];
+    for judgement in vetoed.iter() {
+        assert_eq!(judgement.clone().after_probe(gone().as_ref()), refused(), "{judgement:?}");
+    }
+    for judgement in kept.iter() {
+        assert_eq!(&judgement.clone().after_probe(gone().as_ref()), judgement);
+    }
+    for probed in [None, Some(Probed::Answers), Some(Probed::Inconclusive("postgres: no answer to the probe".into()))] {
+        for judgement in vetoed.iter().chain(&kept) {
+            assert_eq!(&judgement.clone().after_probe(probed.as_ref()), judgement);
+        }
+    }
+}

@@ -12,8 +12,9 @@ use crate::hold::file::HoldFile;
 use crate::hold::text::{Standing, format_time};
 use crate::hold::{Held, Scope, covers, standing, time_left};
 use crate::memory::file::Directory;
+use crate::observe::{Look, look};
+use crate::patroni::Client;
 use crate::patroni::body::{Body, Node};
-use crate::patroni::{Client, Observation};
 use crate::systemd::socket_units::{SocketUnit, socket_units};
 use crate::verdict::{Verdict, is_being_promoted, judge, too_old};
 use crate::view::View;
@@ -46,7 +47,7 @@ pub(super) struct Row {
 
 /// What the service, or the last process for a check, has left of an endpoint.
 pub(super) struct Remembered {
-    pub(super) endpoint: Endpoint,
+    pub(super) view: View,
     /// The last conclusive one, and the age of its observation; none where there was none yet.
     pub(super) conclusive: Option<(Verdict, Duration)>,
     /// Whether this node held the lock when Patroni last knew who does.
@@ -73,8 +74,10 @@ impl Explanation {
         let first = requests.observe(&health);
         let views = if named.is_empty() { Endpoint::all().map(View::from).collect() } else { named.to_vec() };
         let rows = views.into_iter().map(|view| {
-            let observation = if first.is_err() { first.clone() } else { requests.observe(&view.endpoint) };
-            Row::new(config, view, &observation)
+            let look = look(&config.subject(&view), config.limits.deadline, || {
+                if first.is_err() { first.clone() } else { requests.observe(&view.endpoint) }
+            });
+            Row::new(config, view, look)
         });
         let rows: Vec<_> = rows.collect();
         let node = match &first {
@@ -102,13 +105,14 @@ impl Explanation {
 }
 
 impl Row {
-    fn new(config: &Config, view: View, observation: &Observation) -> Self {
+    fn new(config: &Config, view: View, look: Look) -> Self {
         let endpoint = &view.endpoint;
-        let status = observation.as_ref().ok().map(|answer| answer.status);
-        let is_being_promoted = observation.as_ref().is_ok_and(
+        let answer = look.observation.as_ref().and_then(|observation| observation.as_ref().ok());
+        let status = answer.map(|answer| answer.status);
+        let is_being_promoted = answer.is_some_and(
             |answer| matches!(&answer.body, Body::Node(node) if is_being_promoted(endpoint, answer.status, node)),
         );
-        let judged = judge(endpoint, observation).verdict;
+        let judged = look.judgement.verdict;
         let vetoed = status == Some(200) && !matches!(judged, Verdict::Serve(_));
         let held = config.holds().held(Some(endpoint));
         let verdict = match held.clone() {
@@ -156,16 +160,16 @@ fn of_end(file: &HoldFile, what: &str) -> Option<String> {
 /// What is remembered of each endpoint. Why something is not to be seen is a hint.
 fn remembered(config: &Config, hints: &mut Vec<String>) -> Vec<Remembered> {
     let now = Moment::now();
-    let read = |directory: &Directory, endpoint: Endpoint| {
-        let memory = directory.file(&endpoint).load()?;
+    let read = |directory: &Directory, view: View| {
+        let memory = directory.file(&config.subject(&view)).load()?;
         Ok(memory.map(|memory| Remembered {
-            endpoint,
+            view,
             conclusive: memory.conclusive().map(|(began, verdict)| (verdict.clone(), now.since(began))),
             lock_was_here: memory.lock_was_here(),
         }))
     };
     let found = Directory::of(config).and_then(|directory| match directory {
-        Some(directory) => Ok(directory.endpoints()?.into_iter().map(|endpoint| read(&directory, endpoint)).collect()),
+        Some(directory) => Ok(directory.views()?.into_iter().map(|view| read(&directory, view)).collect()),
         None => Ok(Vec::new()),
     });
     let found: Vec<Result<_, String>> = found.unwrap_or_else(|why| vec![Err(why)]);

@@ -52,7 +52,7 @@ fn json(explanation: &Explanation) -> Value {
     let remembered = explanation.remembered.iter().map(|remembered| {
         let conclusive = remembered.conclusive.as_ref();
         json!({
-            "endpoint": remembered.endpoint.to_string(),
+            "endpoint": remembered.view.to_string(),
             "verdict": conclusive.map(|(verdict, _)| verdict.word()),
             "why": conclusive.map(|(verdict, _)| verdict.why()),
             "age_seconds": conclusive.map(|(_, age)| age.as_secs_f64()),

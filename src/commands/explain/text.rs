@@ -80,7 +80,7 @@ fn remembered_cells(remembered: &Remembered) -> [String; 5] {
         Some((verdict, age)) => (verdict.word(), format_age(*age), verdict.why()),
         None => ("-", "-".into(), "no answer yet that settles it"),
     };
-    [&remembered.endpoint.to_string(), verdict, &age, lock, why].map(str::to_owned)
+    [&remembered.view.to_string(), verdict, &age, lock, why].map(str::to_owned)
 }
 
 /// Who is interested in milliseconds is not in hours.

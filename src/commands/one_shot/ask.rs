@@ -13,8 +13,9 @@ use crate::haproxy::reply::{Reply, ReplyPolicy};
 use crate::hold::Holds;
 use crate::memory::Memory;
 use crate::memory::file::{Directory, Lock, MemoryFile, Noted};
+use crate::observe::{Subject, look};
 use crate::systemd::journal::{self, Change};
-use crate::verdict::{Verdict, judge};
+use crate::verdict::Verdict;
 use crate::view::View;
 
 /// Finds the verdict on a check that arrives now, and what HAProxy would be told, and tells it
@@ -33,8 +34,9 @@ pub(super) fn ask(
     let (arrived, start) = (Moment::now(), Instant::now());
     let deadline = start + config.limits.deadline;
     let mut warnings = Vec::new();
-    let endpoint = &view.endpoint;
-    let file = memory_file(endpoint, config, &mut warnings);
+    let subject = config.subject(view);
+    let endpoint = &subject.endpoint;
+    let file = memory_file(&subject, config, &mut warnings);
     let mut check = Check {
         endpoint: endpoint.clone(),
         policy: config.reply_policy(view)?,
@@ -54,28 +56,27 @@ pub(super) fn ask(
             let shared = Arc::new(Mutex::new((check, *cache)));
             let mut answered = None;
             while locked(&shared).1.begin_fetch(Moment::now()) {
-                let observation = if file.is_some() {
-                    let shared = Arc::clone(&shared);
-                    client.get_answering_late(endpoint, deadline, move || {
-                        let (check, cache) = &mut *locked(&shared);
+                let shared_too = Arc::clone(&shared);
+                let look = look(&subject, config.limits.deadline, || match file {
+                    Some(_) => client.get_answering_late(endpoint, deadline, move || {
+                        let (check, cache) = &mut *locked(&shared_too);
                         let verdict = at_deadline(cache);
                         verdict.into_iter().for_each(|verdict| check.answer(verdict, cache.memory()));
-                    })
-                } else {
+                    }),
                     // Nobody would have what comes late.
-                    client.get_within(endpoint, start, config.limits.deadline)
-                };
+                    None => client.get_within(endpoint, start, config.limits.deadline),
+                });
                 let (_, cache) = &mut *locked(&shared);
-                let verdicts = cache.fetch_completed(Moment::now(), judge(endpoint, &observation));
+                let verdicts = cache.fetch_completed(Moment::now(), look.judgement);
                 if let Some((file, lock)) = file.as_ref().zip(lock.as_ref()) {
                     warnings.extend(file.save(cache.memory(), lock).err());
                 }
-                answered = verdicts.into_iter().next().map(|((), verdict)| (verdict, observation));
+                answered = verdicts.into_iter().next().map(|((), verdict)| (verdict, look.observation));
             }
             // Whoever waits for it need not wait for a client.
             drop(lock);
             let (check, cache) = &mut *locked(&shared);
-            let observation = answered.map(|(verdict, observation)| {
+            let observation = answered.and_then(|(verdict, observation)| {
                 check.answer(verdict, cache.memory());
                 observation
             });
@@ -177,9 +178,9 @@ fn look_up_or_lock(
 }
 
 /// None where there is no memory, with a warning that says why, unless nobody wants one.
-fn memory_file(endpoint: &Endpoint, config: &Config, warnings: &mut Vec<String>) -> Option<MemoryFile> {
+fn memory_file(subject: &Subject, config: &Config, warnings: &mut Vec<String>) -> Option<MemoryFile> {
     let directory = Directory::of(config).transpose()?;
-    directory.map(|directory| directory.file(endpoint)).map_err(|why| warnings.push(why)).ok()
+    directory.map(|directory| directory.file(subject)).map_err(|why| warnings.push(why)).ok()
 }
 
 /// What can be said without waiting longer.

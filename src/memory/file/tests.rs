@@ -11,6 +11,11 @@ fn limits() -> Limits {
     Limits { deadline: ms(80), max_age: ms(100), grace: ms(5000) }
 }
 
+fn subject(view: &str) -> Subject {
+    let endpoint: crate::endpoint::Endpoint = view.parse().unwrap();
+    Subject { name: endpoint.to_string(), endpoint, probe: None }
+}
+
 fn file_in(directory: &TempDir) -> MemoryFile {
     let directory = Directory {
         path: directory.path().to_owned(),
@@ -18,7 +23,7 @@ fn file_in(directory: &TempDir) -> MemoryFile {
         patroni: "http://localhost:8008".into(),
         limits: limits(),
     };
-    directory.file(&"/primary".parse().unwrap())
+    directory.file(&subject("/primary"))
 }
 
 fn view() -> View {
@@ -84,12 +89,13 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         ("[]".into(), "invalid length"),
         ("{}".into(), "missing field"),
         (" ".repeat(1 << 20), "too long"),
-        (edit(r#""version":2"#, r#""version":1"#), "in another format"),
-        (edit(r#""version":2"#, r#""version":-1"#), "invalid value"),
+        (edit(r#""version":3"#, r#""version":2"#), "in another format"),
+        (edit(r#""version":3"#, r#""version":-1"#), "invalid value"),
         (edit(id, "0123"), "from another boot"),
         (edit("localhost:8008", "localhost:8009"), "of another Patroni"),
         (edit("/primary", "/replica"), "of another endpoint"),
         (edit("back_from_silence", "back\\nfrom"), "unknown field `back from`"),
+        (edit(r#""probe":null"#, r#""probe":"/run:5432""#), "of another probe"),
         (edit(&begun, &in_an_hour), "from the future"),
         (edit(&begun, "[[18446744073709551615,"), "from the future"),
         (edit(&begun, "[[18446744073709551616,"), "invalid type"),
@@ -211,7 +217,7 @@ fn an_endpoint_that_is_too_long_for_the_name_of_a_file_has_a_name_of_its_own() {
     let directory = file_in(&directory).directory;
     let file = |length: usize, last: char| {
         let view: View = format!("/replica?tag_a={}{last}", "a".repeat(length - 16)).parse().unwrap();
-        (directory.file(&view.endpoint), view)
+        (directory.file(&subject(&view.to_string())), view)
     };
     let mut paths = Vec::new();
     for (length, last) in [(NAME_LIMIT, 'x'), (NAME_LIMIT + 2, 'x'), (255, 'x'), (255, 'y')] {
@@ -233,7 +239,7 @@ fn an_endpoint_that_is_too_long_for_the_name_of_a_file_has_a_name_of_its_own() {
 fn endpoints_that_are_the_same_to_patroni_have_one_lock() {
     let directory = tempfile::tempdir().unwrap();
     let directory = file_in(&directory).directory;
-    let file = |endpoint: &str| directory.file(&endpoint.parse().unwrap());
+    let file = |endpoint: &str| directory.file(&subject(endpoint));
     let lock = file("/replica?lag=1kB").try_lock().unwrap().unwrap();
     assert!(file("/replica?lag=1kB&replication_state=streaming").try_lock().unwrap().is_none());
     assert!(file("/replica?lag=2kB").try_lock().unwrap().is_some());

@@ -182,7 +182,7 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     let mut config = CommandLine::parse(&[]).expect("the defaults").config;
     config.runtime_directory = Some(directory.to_owned());
     let directory = Directory::of(&config).expect("a boot with an id").expect("a directory");
-    let file = directory.file(&config.view.endpoint);
+    let file = directory.file(&config.subject(&config.view));
     let mut memory = Memory::new(config.limits);
     let judge = |status, flags: &str| {
         let body = format!(r#"{{"state": "running", "role": "primary", "timeline": 3{flags}}}"#);

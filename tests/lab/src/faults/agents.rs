@@ -74,7 +74,11 @@ impl Agents {
         let names = format!("--fdname={}", TRAFFIC.map(Traffic::endpoint).join(":"));
         let service = ports.0[Mode::Service as usize];
         let activate = ["-E", &runtime_directory(Mode::Service)?, &names];
-        let mut processes = vec![testbed.activated(member, &service, &activate, &[])?];
+        // The other mode goes without, so that one run shows what a probe changes.
+        let probe = format!("{}:{}", member.home.display(), testbed.cluster.postgres_port);
+        let probe = ["--probe", &probe];
+        let options = if std::env::var_os("PROBE").is_some() { &probe[..] } else { &[] };
+        let mut processes = vec![testbed.activated(member, &service, &activate, options)?];
         let directory = runtime_directory(Mode::EachCheck)?;
         for traffic in TRAFFIC {
             let (port, options) = (ports.of(Mode::EachCheck, traffic), ["--endpoint", traffic.endpoint()]);
