@@ -154,7 +154,7 @@ quick:
 
 # What the tests run of it is built before them, and no cargo runs in a cargo.
 test: quick
-	@tests/install-packages $(STACK) apache2-utils curl debootstrap iproute2 keepalived pandoc prometheus python3-pip rpm \
+	@tests/install-packages $(STACK) apache2-utils curl debootstrap iproute2 keepalived pandoc pgbouncer prometheus python3-pip rpm \
 	    systemd-container wget
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_patroni_check_global_optspecs
-    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= probe= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
 end
 
 function __fish_patroni_check_needs_command
@@ -39,6 +39,7 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby 
 drain\t'A replica gets no new sessions and keeps its old ones'
 down\t'Down'"
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l calm -d 'Keep a replica away this long' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l probe -d 'Probe Postgres or PgBouncer here' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this time' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'Reuse Patroni\'s answer this long' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Keep the verdict if Patroni is silent' -r

@@ -27,6 +27,7 @@ mod memory;
 mod network;
 mod newcomer;
 mod package;
+mod probe;
 mod sockets;
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,7 @@
 //! The probe: what clients will talk to, beside what Patroni says.
 
+mod real;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
