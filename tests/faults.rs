@@ -161,8 +161,9 @@ fn what_becomes_of_open_sessions() {
     assert_eq!((gently.changes("DRAIN (agent)"), gently.kept(), gently.number("new")), (2, true, 0));
     assert_eq!(gently.number("errors"), 0);
 
-    let [at_once, drain, calm] = flaps.as_slice() else { panic!("{report}") };
+    let [at_once, drain, calm, both] = flaps.as_slice() else { panic!("{report}") };
     assert_eq!((at_once.changes("MAINT") >= 10, at_once.kept(), at_once.number("errors") > 0), (true, false, true));
     assert_eq!((drain.changes("DRAIN (agent)") >= 10, drain.kept(), drain.number("errors")), (true, true, 0));
-    assert_eq!((calm.changes("DRAIN (agent)"), calm.kept(), calm.number("errors")), (2, true, 0));
+    assert_eq!((calm.changes("MAINT"), calm.kept()), (2, false));
+    assert_eq!((both.changes("DRAIN (agent)"), both.kept(), both.number("errors")), (2, true, 0));
 }

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
+
 use super::stage::{Backend, Sessions, Stage, seen, view};
 use super::{Outcome, Scenario, Seen};
 use crate::clients::{Work, Worker};
@@ -22,7 +24,7 @@ const LONG_QUERY: &str = "SELECT pg_sleep(10)";
 pub const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "replica-lags",
-        title: "its replay paused, 5 MB behind; one of its sessions in a long query",
+        title: "its WAL receiver frozen, 5 MB behind; one of its sessions in a long query",
         happens: lags,
     },
     Scenario { name: "replica-promoted", title: "a switchover makes it the primary", happens: promoted },
@@ -51,15 +53,18 @@ fn lags(testbed: &Testbed) -> Outcome {
     let mut sessions = open(&stage)?;
     let watch = stage.watch(replica);
     let running: Vec<_> = sessions.iter_mut().map(|sessions| sessions.begin(replica, LONG_QUERY)).collect();
-    let mut on_replica = replica.connect(testbed.cluster.postgres_port)?;
-    on_replica.batch_execute("SELECT pg_wal_replay_pause()")?;
+    // Not by pg_wal_replay_pause, as Patroni resumes it.
+    let port = testbed.cluster.postgres_port;
+    let frozen = replica.signal_backends(port, "backend_type = 'walreceiver'", Signal::STOP)?;
     let primary = testbed.cluster.primary().ok_or("no primary")?;
     let write = "INSERT INTO writes SELECT repeat('x', 1000) FROM generate_series(1, 5000)";
-    primary.connect(testbed.cluster.postgres_port)?.batch_execute(write)?;
+    primary.connect(port)?.batch_execute(write)?;
     await_that("a replica that lags", || (1..BACKENDS.len()).all(|n| stage.status(n, replica) != "UP"));
     let new: Vec<u64> = stage.all().map(|n| stage.try_new(n, replica)).collect::<Result<_, _>>()?;
     let went_on: Vec<bool> = running.into_iter().map(|query| query.join().unwrap_or(false)).collect();
-    on_replica.batch_execute("SELECT pg_wal_replay_resume()")?;
+    for pid in frozen {
+        kill_process(pid, Signal::CONT)?;
+    }
     await_that("a replica that has caught up", || stage.all().all(|n| stage.status(n, replica) == "UP"));
     let statuses = watch.finish().into_iter();
     let all = statuses.zip(&mut sessions).zip(went_on).zip(new).zip(&BACKENDS);
@@ -139,8 +144,12 @@ fn errors(mut pgbench: Process) -> usize {
 }
 
 fn flaps(testbed: &Testbed) -> Outcome {
-    const BACKENDS: [Backend; 3] =
-        [view("/replica"), view("/replica?on-standby=drain"), view("/replica?on-standby=drain&calm=10s")];
+    const BACKENDS: [Backend; 4] = [
+        view("/replica"),
+        view("/replica?on-standby=drain"),
+        view("/replica?calm=10s"),
+        view("/replica?on-standby=drain&calm=10s"),
+    ];
     // What Patroni said of a running replica, 200 and 503.
     let answer = |path| recorded::answers("4.1.5", "replica", path).swap_remove(0);
     let (good, bad) = (answer("/replica"), answer("/replica?tag_zone=a"));

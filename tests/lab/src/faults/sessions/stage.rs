@@ -106,12 +106,18 @@ impl<'a> Stage<'a> {
             let (backend, server) = (name(n), member.name.clone());
             thread::spawn(move || {
                 let mut statuses = Vec::new();
-                while sampling.on() {
-                    statuses.extend(haproxy.status(&backend, &server));
+                loop {
+                    // Once more when it is over.
+                    let is_last = !sampling.on();
+                    // `UP 1/3` of a server that has yet to pass further health checks gets sessions as well.
+                    let status = haproxy.status(&backend, &server).unwrap_or_default();
+                    statuses.push(if status.starts_with("UP ") { "UP".to_owned() } else { status });
                     statuses.dedup();
+                    if is_last {
+                        return statuses;
+                    }
                     sampling.rest();
                 }
-                statuses
             })
         });
         Watch { threads: threads.collect(), sampling }
