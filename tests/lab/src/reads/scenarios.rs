@@ -1,6 +1,7 @@
 //! What happens to the replicas.
 
 use std::error::Error;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -22,12 +23,27 @@ pub struct Scenario {
 /// Two writing clients, 200 transactions a second.
 const STEADY: &[&str] = &["-n", "-c", "2", "-R", "200"];
 
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 15] = [
     Scenario { name: "idle", title: "nothing, for 20 s", happens: |_, _| pause(20) },
     Scenario {
         name: "bulk-load",
         title: "`pgbench -i -s 50` on the primary",
         happens: |testbed, primary| finish(pgbench(testbed, primary, &["-i", "-s", "50", "-q"], None)?),
+    },
+    Scenario {
+        name: "bulk-load-busy",
+        title: "the same while four clients keep each replica busy",
+        happens: |testbed, primary| {
+            // Of no table, as they are dropped.
+            let script = testbed.directory.join("busy.sql");
+            fs::write(&script, "SELECT sum(i) FROM generate_series(1, 20000) i;\n")?;
+            let query = ["-n", "-c", "4", "-f", script.to_str().ok_or("no text")?];
+            let replicas = (0..testbed.cluster.members.len()).filter(|member| *member != primary);
+            let reading = replicas.map(|replica| pgbench(testbed, replica, &query, Some(600)));
+            // Ended with their values.
+            let _reading: Vec<Process> = reading.collect::<Result<_, _>>()?;
+            finish(pgbench(testbed, primary, &["-i", "-s", "50", "-q"], None)?)
+        },
     },
     Scenario {
         name: "busy",
@@ -114,7 +130,12 @@ pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "refused",
         title: "a replica's replication ended and refused for 30 s, 200 transactions/s",
-        happens: |testbed, primary| refuse(testbed, primary, 30),
+        happens: |testbed, primary| refuse(testbed, primary, STEADY, 30),
+    },
+    Scenario {
+        name: "refused-quiet",
+        title: "the same with 20 one-row updates/s and nothing else",
+        happens: |testbed, primary| refuse(testbed, primary, &[], 30),
     },
     Scenario {
         name: "archive",
@@ -133,7 +154,7 @@ pub const SCENARIOS: [Scenario; 13] = [
             }
             testbed.cluster.heal();
             let primary = testbed.cluster.leader().ok_or("no primary")?;
-            refuse(testbed, primary, 60)
+            refuse(testbed, primary, STEADY, 60)
         },
     },
 ];
@@ -152,15 +173,16 @@ fn next(testbed: &Testbed, member: usize) -> usize {
     (member + 1) % testbed.cluster.members.len()
 }
 
-/// The replica after the primary gets no replication, as if its password were no more.
-fn refuse(testbed: &Testbed, primary: usize, seconds: u64) -> Outcome {
+/// The replica after the primary gets no replication for so long, as if its password were no more,
+/// under this load.
+fn refuse(testbed: &Testbed, primary: usize, load: &[&str], seconds: u64) -> Outcome {
     let replica: &Member = &testbed.cluster.members[next(testbed, primary)];
     let mut client = testbed.cluster.members[primary].connect(testbed.cluster.postgres_port)?;
-    let load = pgbench(testbed, primary, STEADY, Some(seconds))?;
+    let load = if load.is_empty() { None } else { Some(pgbench(testbed, primary, load, Some(seconds))?) };
     client.batch_execute("ALTER ROLE replicator NOLOGIN")?;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = $1";
     await_that("an end of replication", || client.query(end, &[&replica.name]).is_ok_and(|rows| !rows.is_empty()));
-    finish(load)?;
+    load.map_or_else(|| pause(seconds), finish)?;
     Ok(client.batch_execute("ALTER ROLE replicator LOGIN")?)
 }
 
