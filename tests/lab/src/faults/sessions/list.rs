@@ -111,7 +111,8 @@ fn held(testbed: &Testbed) -> Outcome {
     for options in [&["--on", "/replica"][..], &["--drain", "--on", "/replica"]] {
         let replica = stage.replicas()?[0];
         let mut sessions = stage.open(0)?;
-        let pgbench = testbed.pgbench("127.0.0.1", stage.port(0), &["-n", "-S", "-C", "-c", "8", "-T", "12"])?;
+        let pgbench =
+            testbed.pgbench("127.0.0.1", stage.port(0), &["-n", "-S", "-C", "-c", "8", "-j", "8", "-T", "12"])?;
         await_that("pgbench at work", || stage.count(0, replica, "stot") > 100);
         let watch = stage.watch(replica);
         let query = sessions.begin(replica, "SELECT pg_sleep(5)");
