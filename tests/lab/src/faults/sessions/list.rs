@@ -57,8 +57,14 @@ fn lags(testbed: &Testbed) -> Outcome {
     let port = testbed.cluster.postgres_port;
     let frozen = replica.signal_backends(port, "backend_type = 'walreceiver'", Signal::STOP)?;
     let primary = testbed.cluster.primary().ok_or("no primary")?;
-    let write = "INSERT INTO writes SELECT repeat('x', 1000) FROM generate_series(1, 5000)";
-    primary.connect(port)?.batch_execute(write)?;
+    let (mut primary, mut other) = (primary.connect(port)?, stage.replicas()?[1].connect(port)?);
+    // Little by little, so that the other one is never so far behind.
+    for _ in 0..10 {
+        primary.batch_execute("INSERT INTO writes SELECT repeat('x', 1000) FROM generate_series(1, 500)")?;
+        let written: String = primary.query_one("SELECT pg_current_wal_lsn()::text", &[])?.get(0);
+        let has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        await_that("the other replica", || other.query_one(has_it, &[&written]).is_ok_and(|row| row.get(0)));
+    }
     await_that("a replica that lags", || (1..BACKENDS.len()).all(|n| stage.status(n, replica) != "UP"));
     let new: Vec<u64> = stage.all().map(|n| stage.try_new(n, replica)).collect::<Result<_, _>>()?;
     let went_on: Vec<bool> = running.into_iter().map(|query| query.join().unwrap_or(false)).collect();
