@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cluster::{Cluster, Member};
 use crate::haproxy::Haproxy;
@@ -96,13 +97,15 @@ impl Testbed {
         Process::start(&mut command, &self.directory.join(format!("agent-{}.log", member.name)))
     }
 
-    /// A pgbench that works on the server at a host's address, or in a member's directory, and a
-    /// port.
+    /// A pgbench, with a log of its own, that works on the server at a host's address, or in a
+    /// member's directory, and a port.
     pub fn pgbench(&self, host: &str, port: u16, options: &[&str]) -> Result<Process, Box<dyn Error>> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let log = format!("pgbench{}.log", STARTED.fetch_add(1, Ordering::Relaxed));
         let mut command = self.user.command(&postgres_bin()?.join("pgbench"), "KILL");
         command.args(["-h", host, "-p", &port.to_string(), "-U", "postgres"]).args(options);
         command.arg("postgres").env("PGPASSWORD", "demo");
-        Ok(Process::start(&mut command, &self.directory.join("pgbench.log"))?)
+        Ok(Process::start(&mut command, &self.directory.join(log))?)
     }
 
     /// An HAProxy with these sections.
