@@ -72,8 +72,8 @@ pub fn markdown(results: &[Value]) -> String {
         return String::new();
     }
     let mut table = format!(
-        "| what happens to a replica | through | HAProxy's status of it: changes, then | its sessions kept | those of other \
-         replicas | new ones it got, of {NEW} | errors of clients |\n|---|---|---|---|---|---|---|\n"
+        "| what happens to a replica | through | its status in HAProxy: changes, and other than UP | its sessions kept \
+         | those of the other replica | new ones it got, of {NEW} | clients' errors |\n|---|---|---|---|---|---|---|\n"
     );
     let number = |value: &Value| value.as_u64().map_or("–".to_owned(), |number| number.to_string());
     for result in results {
@@ -83,11 +83,11 @@ pub fn markdown(results: &[Value]) -> String {
             others.sort_unstable();
             others.dedup();
             table += &format!(
-                "| {} | {} | {}: {} | {} of {} | {} of {} | {} | {} |\n",
+                "| {} | {} | {}{} | {} of {} | {} of {} | {} | {} |\n",
                 if n == 0 { result["title"].as_str().unwrap_or_default() } else { "" },
                 row["with"].as_str().unwrap_or_default(),
                 statuses.len().saturating_sub(1),
-                if others.is_empty() { "UP".to_owned() } else { others.join(", ") },
+                if others.is_empty() { String::new() } else { format!(": {}", others.join(", ")) },
                 row["kept"],
                 row["of"],
                 row["kept elsewhere"],
