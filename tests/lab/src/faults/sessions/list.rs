@@ -31,7 +31,7 @@ pub const SCENARIOS: [Scenario; 4] = [
     Scenario { name: "replica-held", title: "held for maintenance while `pgbench -S -C -c 8` goes on", happens: held },
     Scenario {
         name: "replica-flaps",
-        title: "Patroni says each 300 ms the opposite, for 8 s, then that all is well",
+        title: "Patroni says yes and no of it by turns, each for 300 ms, for 8 s; then yes",
         happens: flaps,
     },
 ];
@@ -97,7 +97,7 @@ fn promoted(testbed: &Testbed) -> Outcome {
     let new: Vec<u64> = stage.all().map(|n| stage.try_new(n, replica)).collect::<Result<_, _>>()?;
     let all = watch.finish().into_iter().zip(&mut sessions).zip(new).zip(&BACKENDS);
     let all = all.map(|(((statuses, sessions), new), Backend { view, cuts })| {
-        let with = if *cuts { code(view) } else { "the same without `on-marked-down`".to_owned() };
+        let with = code(view) + if *cuts { "" } else { ", without `on-marked-down`" };
         Seen { new: Some(new), ..seen(&with, statuses, replica, sessions, None) }
     });
     Ok(all.collect())

@@ -71,10 +71,11 @@ pub fn markdown(results: &[Value]) -> String {
     if results.is_empty() {
         return String::new();
     }
-    let mut table = format!(
-        "| what happens to a replica | through | its status in HAProxy: changes, and other than UP | its sessions kept \
-         | those of the other replica | new ones it got, of {NEW} | clients' errors |\n|---|---|---|---|---|---|---|\n"
-    );
+    let mut table = "| what happens to a replica | through | its status in HAProxy: changes, and other than UP \
+        | its sessions kept | those of the other replica | new ones it got | clients' errors |
+|---|---|---|---|---|---|---|
+"
+    .to_owned();
     let number = |value: &Value| value.as_u64().map_or("–".to_owned(), |number| number.to_string());
     for result in results {
         for (n, row) in result["backends"].as_array().into_iter().flatten().enumerate() {
