@@ -5,6 +5,8 @@
 #                 PROBE=yes: the service probes Postgres, one process for each check does not
 # make intervals  what a client's outage in a switchover is at agent-inter 250, 100 and 50 ms, and what each costs
 #                 SWITCHOVERS=10 at each, OUT=target/intervals, PATRONI=4.1.5 for one from PyPI
+# make reads      what each rule for a read endpoint would do to the replicas of such a cluster, without patroni-check
+#                 SCENARIOS='bulk-load failover' for these alone, OUT=target/reads, PATRONI=4.1.5
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages, shell completions and the settings file from the command line and man/*.md
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
@@ -94,6 +96,15 @@ intervals: toolchain
 	@patroni=$(if $(PATRONI),$$(tests/install-patroni $(PATRONI)),patroni) && \
 	    target/release/intervals target/release/patroni-check \
 	    $(if $(filter file,$(origin OUT)),target/intervals,$(OUT)) "$$patroni" $(SWITCHOVERS)
+
+# Debian 12's Patroni does not say yet whether a replica streams.
+SCENARIOS ?=
+reads: toolchain
+	@tests/install-packages $(STACK) iproute2
+	@$(BUILD) && $(LAB) reads
+	@patroni=$$(tests/install-patroni $(or $(PATRONI),4.1.5)) && \
+	    target/release/reads target/release/patroni-check \
+	    $(if $(filter file,$(origin OUT)),target/reads,$(OUT)) "$$patroni" $(SCENARIOS)
 
 # How long; and from which seed on the random ones go.
 SECONDS ?= 3600
@@ -225,5 +236,5 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates crates-checked deb demo faults install intervals man pages pictures quick rpm simulate soak test \
+.PHONY: bench build crates crates-checked deb demo faults install intervals man pages pictures quick reads rpm simulate soak test \
     toolchain

@@ -90,6 +90,11 @@ impl Host {
     pub fn plug_cable(&self) -> io::Result<()> {
         ip(&format!("link set cable{} up", self.number))
     }
+
+    /// `add` has its packets to another host vanish, `del` undoes it (ip-route(8), blackhole).
+    pub fn drop_packets(&self, to: &Host, command: &str) -> io::Result<()> {
+        self.inside(|| ip(&format!("route {command} blackhole {}/32", to.ip)))
+    }
 }
 
 /// Runs something in the network of a process. Threads that it starts are there as well.

@@ -20,6 +20,7 @@ pub mod process;
 pub mod process_guard;
 pub mod programs;
 pub mod properties;
+pub mod reads;
 pub mod recorded;
 pub mod replay;
 pub mod requires;

@@ -6,11 +6,12 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cluster::{Cluster, Member};
 use crate::haproxy::Haproxy;
 use crate::host::Host;
-use crate::programs::{Unprivileged, patroni_program};
+use crate::programs::{Unprivileged, patroni_program, postgres_bin};
 use crate::{Process, free_port};
 
 pub struct Testbed {
@@ -75,13 +76,36 @@ impl Testbed {
         activate: &[&str],
         options: &[&str],
     ) -> io::Result<Process> {
+        self.activated_for(member, &self.cluster.url(member, ""), ports, activate, options)
+    }
+
+    /// The same with a Patroni that need not be the member's own.
+    pub fn activated_for(
+        &self,
+        member: &Member,
+        patroni: &str,
+        ports: &[u16],
+        activate: &[&str],
+        options: &[&str],
+    ) -> io::Result<Process> {
         let mut command = self.user.command_on(&member.host, Path::new("systemd-socket-activate"), "KILL");
         for port in ports {
             command.arg("-l").arg(format!("{}:{port}", member.ip));
         }
         command.args(activate).arg(&self.program);
-        command.arg("--patroni").arg(self.cluster.url(member, "")).args(options);
+        command.arg("--patroni").arg(patroni).args(options);
         Process::start(&mut command, &self.directory.join(format!("agent-{}.log", member.name)))
+    }
+
+    /// A pgbench, with a log of its own, that works on the server at a host's address, or in a
+    /// member's directory, and a port.
+    pub fn pgbench(&self, host: &str, port: u16, options: &[&str]) -> Result<Process, Box<dyn Error>> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let log = format!("pgbench{}.log", STARTED.fetch_add(1, Ordering::Relaxed));
+        let mut command = self.user.command(&postgres_bin()?.join("pgbench"), "KILL");
+        command.args(["-h", host, "-p", &port.to_string(), "-U", "postgres"]).args(options);
+        command.arg("postgres").env("PGPASSWORD", "demo");
+        Ok(Process::start(&mut command, &self.directory.join(log))?)
     }
 
     /// An HAProxy with these sections.

@@ -29,7 +29,7 @@ pub fn sections(
     agents: &AgentPorts,
     [writes, reads]: [&Backends; 2],
 ) -> Result<String, Box<dyn Error>> {
-    let Testbed { user, cluster, program, .. } = testbed;
+    let cluster = &testbed.cluster;
     let [article, recommended] = &readme()[..] else { panic!("the README has two configurations") };
     let official_writes = official("/master");
     let [service, each_check] = [Mode::Service, Mode::EachCheck].map(|mode| agents.of(mode, Traffic::Writes));
@@ -42,16 +42,23 @@ pub fn sections(
         .collect();
     let [usual, recommended] = READ_BACKENDS;
     sections.push(listen(cluster, reads_port, &official("/replica"), usual, reads[usual]));
-    let primary = cluster.members.first().ok_or("no member")?;
-    let mut command = user.command_on(&primary.host, program, "KILL");
+    let written = read_lines(testbed, reads_port, recommended, reads[recommended])?;
+    sections.push(written);
+    Ok(format!("{DEFAULTS}\n\n{}\n", sections.join("\n\n")))
+}
+
+/// What `haproxy-config` writes for reads, under this name, with this agent's port and a port of
+/// ours.
+pub fn read_lines(testbed: &Testbed, agent_port: u16, name: &str, port: u16) -> Result<String, Box<dyn Error>> {
+    let Testbed { user, cluster, program, .. } = testbed;
+    let member = cluster.members.first().ok_or("no member")?;
+    let mut command = user.command_on(&member.host, program, "KILL");
     command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
-    command.args(["--replica-port", &reads_port.to_string(), "--patroni", &cluster.url(primary, "")]);
-    command.args(["--read-only", &format!("127.0.0.1:{}", reads[recommended])]);
+    command.args(["--replica-port", &agent_port.to_string(), "--patroni", &cluster.url(member, "")]);
+    command.args(["--read-only", &format!("127.0.0.1:{port}")]);
     let Output { status, stdout, stderr } = command.output()?;
     if !status.success() {
         return Err(format!("haproxy-config: {}", String::from_utf8_lossy(&stderr)).into());
     }
-    let written = String::from_utf8_lossy(&stdout).replace("listen reads_read_only", &format!("listen {recommended}"));
-    sections.push(written);
-    Ok(format!("{DEFAULTS}\n\n{}\n", sections.join("\n\n")))
+    Ok(String::from_utf8_lossy(&stdout).replace("listen reads_read_only", &format!("listen {name}")))
 }

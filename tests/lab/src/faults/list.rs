@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::recorder::Traffic;
 use super::{Lab, Outcome};
-use crate::programs::postgres_bin;
+use crate::testbed::Testbed;
 use crate::{Process, await_that};
 
 pub struct Fault {
@@ -132,23 +132,10 @@ pub const FAULTS: [Fault; 19] = [
         happens: |lab, primary| {
             let script = lab.testbed.directory.join("heavy.sql");
             fs::write(&script, "SELECT count(*), avg(i) FROM generate_series(1, 500000) i;\n")?;
-            let bin = postgres_bin()?.join("pgbench");
-            let mut command = lab.testbed.user.command(&bin, "KILL");
-            command.arg("-h").arg(&lab.testbed.cluster.members[primary].home).args(["-U", "postgres"]);
-            command.args([
-                "-p",
-                &lab.testbed.cluster.postgres_port.to_string(),
-                "-n",
-                "-c",
-                "60",
-                "-j",
-                "4",
-                "-T",
-                "15",
-                "-f",
-            ]);
-            let mut pgbench =
-                Process::start(command.arg(&script).arg("postgres"), &lab.testbed.directory.join("pgbench.log"))?;
+            let Testbed { cluster, .. } = &lab.testbed;
+            let home = cluster.members[primary].home.to_str().ok_or("no text")?;
+            let heavy = ["-n", "-c", "60", "-j", "4", "-T", "15", "-f", script.to_str().ok_or("no text")?];
+            let mut pgbench = lab.testbed.pgbench(home, cluster.postgres_port, &heavy)?;
             let busy = || {
                 let mut command = lab.testbed.user.command(Path::new("sh"), "KILL");
                 Process::start(command.args(["-c", "while :; do :; done"]), &lab.testbed.directory.join("busy.log"))

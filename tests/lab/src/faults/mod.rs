@@ -9,6 +9,7 @@ mod list;
 mod plot;
 mod recorder;
 mod report;
+mod sessions;
 mod timeline;
 mod watches;
 
@@ -59,7 +60,8 @@ pub fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outco
     let [binary, out, patroni, chosen @ ..] = arguments else {
         return Err("usage: faults BINARY DIRECTORY PATRONI [FAULT…]".into());
     };
-    let names: Vec<_> = FAULTS.iter().map(|fault| fault.name).collect();
+    let of_sessions = sessions::SCENARIOS.iter().map(|scenario| scenario.name);
+    let names: Vec<_> = FAULTS.iter().map(|fault| fault.name).chain(of_sessions).collect();
     if let Some(unknown) = chosen.iter().find(|name| !names.iter().any(|known| *known == **name)) {
         return Err(format!("no such fault: {}; there are: {}", unknown.to_string_lossy(), names.join(" ")).into());
     }
@@ -67,8 +69,9 @@ pub fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outco
         "Starting etcd, three Patroni members with PostgreSQL, patroni-check in both modes beside each, HAProxy …"
     );
     let mut lab = Lab::start(directory, Path::new(binary), Path::new(patroni))?;
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == *name);
     let mut results = Vec::new();
-    for fault in FAULTS.iter().filter(|fault| chosen.is_empty() || chosen.iter().any(|name| *name == *fault.name)) {
+    for fault in FAULTS.iter().filter(|fault| is_chosen(fault.name)) {
         if stop.load(Ordering::Relaxed) {
             return Err("stopped".into());
         }
@@ -78,7 +81,14 @@ pub fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outco
         }
         results.push(lab.run(fault).map_err(|e| format!("{}: {e}", fault.name))?);
     }
-    let report = json!({"on": lab.testbed.cluster.versions(), "faults": results});
+    let mut of_sessions = Vec::new();
+    for scenario in sessions::SCENARIOS.iter().filter(|scenario| is_chosen(scenario.name)) {
+        if stop.load(Ordering::Relaxed) {
+            return Err("stopped".into());
+        }
+        of_sessions.push(scenario.run(&lab.testbed).map_err(|e| format!("{}: {e}", scenario.name))?);
+    }
+    let report = json!({"on": lab.testbed.cluster.versions(), "faults": results, "sessions": of_sessions});
     let table = report::markdown(&report);
     let out = Path::new(out);
     fs::create_dir_all(out)?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::agents::{MODES, Mode};
 use super::list::Goals;
 use super::recorder::Traffic;
+use super::sessions;
 use super::timeline::RULES;
 use super::{READ_BACKENDS, WRITE_BACKENDS};
 
@@ -143,7 +144,7 @@ pub fn markdown(report: &Value) -> String {
         WHERE THE MODES DIFFER: service / each check\n\n{}",
         on.join(", "),
         if modes.is_empty() { "nowhere\n" } else { &modes }
-    )
+    ) + &sessions::markdown(report["sessions"].as_array().map_or(&[], Vec::as_slice))
 }
 
 #[cfg(test)]
