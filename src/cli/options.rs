@@ -152,7 +152,7 @@ pub(super) struct SettingOptions {
     /// Probe Postgres or PgBouncer here
     ///
     /// Beside each question to Patroni, see whether anybody is there to take a client: the directory
-    /// and port of a Unix socket, such as `/var/run/postgresql:5432`, or an IP address and a port. If
+    /// and port of a Unix socket, such as Debian's `/var/run/postgresql:5432`, or an IP address and a port. If
     /// the port refuses, the node is not READY at once, whatever Patroni says. If there is no answer,
     /// Patroni's word counts alone. It never makes a node READY, and leaves no line in any log.
     ///
