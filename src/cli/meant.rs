@@ -2,11 +2,12 @@
 
 use super::options::Options;
 use super::subcommands::{Explain, HaproxyConfig, Hold, Is, Release, TypedCommand};
+use crate::commands::haproxy_config::{ConfigFormat, stats_socket};
 use crate::commands::hold::Order;
 use crate::commands::is::Question;
 use crate::config::{Config, Limits};
 use crate::endpoint::Endpoint;
-use crate::haproxy::config_text::Choices;
+use crate::haproxy::config_text::{Choices, Fallback};
 use crate::patroni::Tls;
 use crate::view::View;
 
@@ -30,7 +31,7 @@ pub enum Command {
         json: bool,
     },
     /// Write a configuration of HAProxy.
-    HaproxyConfig(Box<Choices>),
+    HaproxyConfig(Box<Choices>, ConfigFormat),
     /// Say by the exit status whether this node may take the traffic.
     Is(Question),
     /// Begin a hold.
@@ -76,7 +77,10 @@ impl From<TypedCommand> for Command {
     fn from(typed: TypedCommand) -> Self {
         match typed {
             TypedCommand::Explain(Explain { views, json }) => Command::Explain { views, json },
-            TypedCommand::HaproxyConfig(typed) => Command::HaproxyConfig(Box::new((*typed).into())),
+            TypedCommand::HaproxyConfig(typed) => {
+                let format = typed.format;
+                Command::HaproxyConfig(Box::new((*typed).into()), format)
+            }
             TypedCommand::Is(Is { view, quiet, wait, deadline, strict }) => {
                 Command::Is(Question { view, quiet, wait, deadline, strict })
             }
@@ -91,6 +95,9 @@ impl From<TypedCommand> for Command {
 
 impl From<HaproxyConfig> for Choices {
     fn from(typed: HaproxyConfig) -> Self {
+        // With HTTP checks it is the backend for writes that knows the primary.
+        let is_primary_known = !typed.http || typed.read_write.0.is_some();
+        let fallback = if is_primary_known { Fallback::Keep } else { Fallback::None };
         Choices {
             http_port: typed.http.then_some(typed.http_port),
             section: typed.section,
@@ -99,8 +106,14 @@ impl From<HaproxyConfig> for Choices {
             read_only: typed.read_only.0,
             agent_port: typed.agent_port,
             replica_port: typed.replica_port,
+            server_port: typed.server_port,
+            fallback: typed.fallback.unwrap_or(fallback),
+            fallback_maxconn: typed.fallback_maxconn,
             stats: typed.stats.0,
-            stats_socket: typed.stats_socket.0.map(|path| path.0),
+            stats_socket: match typed.stats_socket {
+                Some(given) => given.0.map(|path| path.0),
+                None => Some(stats_socket().to_owned()),
+            },
             maxconn: typed.maxconn,
             resolvers: typed.resolvers,
         }

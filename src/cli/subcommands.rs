@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{DEADLINES, OrNone, SocketPath, duration};
+use super::values::{CONFIG_FORMATS, DEADLINES, FALLBACKS, OrNone, SocketPath, duration, one_of};
+use crate::commands::haproxy_config::ConfigFormat;
 use crate::endpoint::Endpoint;
+use crate::haproxy::config_text::Fallback;
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::view::View;
 
@@ -151,6 +153,14 @@ pub(super) struct HaproxyConfig {
     #[arg(long)]
     pub(super) http: bool,
 
+    /// Format: haproxy or json
+    ///
+    /// `json` is for templates: each member with its host and port, a name that HAProxy takes, and the
+    /// ports of its agents.
+    #[arg(long, default_value = "haproxy", hide_possible_values = true, hide_short_help = true)]
+    #[arg(value_parser = one_of(CONFIG_FORMATS))]
+    pub(super) format: ConfigFormat,
+
     /// The port of the HTTP checks
     ///
     /// The port of patroni-check-http.socket on the database hosts.
@@ -194,6 +204,27 @@ pub(super) struct HaproxyConfig {
     #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) replica_port: u16,
 
+    /// Where clients are sent on each host
+    ///
+    /// The port of PgBouncer, for instance. The default is the port that Patroni announces for
+    /// Postgres.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) server_port: Option<u16>,
+
+    /// If no replica is left: none, keep or cut
+    ///
+    /// With `keep` and `cut` reads go to the primary then. With `keep` their sessions stay there until
+    /// they end; with `cut` they end when a replica is back. With `none` the backend for reads has no
+    /// server then. The default is `keep`, and `none` if nothing tells the primary: with --http and
+    /// --read-write none.
+    #[arg(long, value_name = "WORD", hide_possible_values = true, value_parser = one_of(FALLBACKS))]
+    pub(super) fallback: Option<Fallback>,
+
+    /// Most connections to the primary that --fallback makes
+    #[arg(long, value_name = "NUMBER", default_value = "20", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) fallback_maxconn: u32,
+
     /// Where the stats page is
     ///
     /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
@@ -204,9 +235,10 @@ pub(super) struct HaproxyConfig {
     ///
     /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is
     /// missing. Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image
-    /// has neither.
-    #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
-    pub(super) stats_socket: OrNone<SocketPath>,
+    /// has neither. The default is /run/haproxy/admin.sock, and /var/lib/haproxy/stats on a host that
+    /// has only the second directory. The state for a reload is kept in the same directory.
+    #[arg(long, value_name = "PATH")]
+    pub(super) stats_socket: Option<OrNone<SocketPath>>,
 
     /// Most connections to a server
     ///

@@ -3,7 +3,7 @@
 use super::*;
 
 on_each_release! {
-    no_replica_is_written_to_at_a_start_or_a_reload_of_haproxy: boot,
+    no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy: boot,
 }
 
 /// Takes connections and says which server it is.
@@ -12,60 +12,112 @@ fn postgres(address: &str, name: &'static str) {
     thread::spawn(move || listener.incoming().flatten().for_each(|mut client| _ = client.write_all(name.as_bytes())));
 }
 
-fn no_replica_is_written_to_at_a_start_or_a_reload_of_haproxy(machine: &Machine) {
+/// Who is reached at a port of HAProxy, and how often. Nobody is the empty name.
+type Reached = HashMap<String, usize>;
+
+fn connect(port: u16) -> String {
+    match try_check(([127, 0, 0, 1], port).into()) {
+        Outcome::Answered(name) => name,
+        Outcome::Refused | Outcome::Unanswered => String::new(),
+    }
+}
+
+/// Who is reached at the ports for writes and reads while something is done, and until there were so
+/// many connections to each.
+fn connecting(machine: &Machine, least: usize, work: impl FnOnce() + Send) -> [Reached; 2] {
+    let done = AtomicBool::new(false);
+    machine.inside(|| {
+        thread::scope(|scope| {
+            let clients = [5000, 5001].map(|port| {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut reached = Reached::new();
+                    while !done.load(Ordering::Relaxed) || reached.values().sum::<usize>() < least {
+                        *reached.entry(connect(port)).or_default() += 1;
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    reached
+                })
+            });
+            work();
+            done.store(true, Ordering::Relaxed);
+            clients.map(|client| client.join().unwrap())
+        })
+    })
+}
+
+fn names(reached: &Reached) -> Vec<&str> {
+    let mut names: Vec<_> = reached.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+fn no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy(machine: &Machine) {
     let built = std::path::Path::new(env!("CARGO_BIN_EXE_patroni-check"));
     fs::copy(built, machine.path("/usr/bin/patroni-check")).unwrap();
     fs::set_permissions(machine.path("/usr/bin/patroni-check"), fs::Permissions::from_mode(0o755)).unwrap();
-    let names = ["primary", "replica-a", "replica-b"];
-    let member =
-        |n: usize| format!(r#"{{"name":"{}","role":"","state":"","host":"127.0.0.{}","port":5432}}"#, names[n], n + 1);
+    let drop_in = machine.path("/etc/systemd/system/haproxy.service.d/haproxy-reload.conf");
+    fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    fs::copy(lab::repository().join("systemd/haproxy-reload.conf"), drop_in).unwrap();
+    let servers = ["primary", "replica-a", "replica-b"];
+    let member = |n: usize| {
+        format!(r#"{{"name":"{}","role":"","state":"","host":"127.0.0.{}","port":5432}}"#, servers[n], n + 1)
+    };
     let members = (0..3).map(member).collect::<Vec<_>>().join(",");
     let patronis: Vec<FakePatroni> = machine.inside(|| {
-        let hosts = names.iter().zip(1..);
+        let hosts = servers.iter().zip(1..);
         hosts.for_each(|(name, n)| postgres(&format!("127.0.0.{n}:5432"), name));
-        let behaviours = [primary(), replica(), replica()].into_iter().zip(1..);
-        behaviours.map(|(behaviour, n)| FakePatroni::at(&format!("127.0.0.{n}:8008"), behaviour)).collect()
+        postgres("127.0.0.1:6432", "bouncer");
+        let roles = ["primary", "replica", "replica"].into_iter().zip(1..);
+        roles.map(|(role, n)| FakePatroni::at(&format!("127.0.0.{n}:8008"), in_role(role))).collect()
     });
     let cluster =
         machine.inside(|| FakePatroni::at("127.0.0.9:8008", answer(200, &format!(r#"{{"members":[{members}]}}"#))));
     for n in 1..=3 {
         machine.sh(&format!(
             "systemd-run --quiet patroni-check --patroni http://127.0.0.{n}:8008 \
-             --listen 127.0.0.{n}:5555=/primary --listen 127.0.0.{n}:5556=/replica"
+             --listen 127.0.0.{n}:5555=/primary --listen 127.0.0.{n}:5556=/replica \
+             --listen 127.0.0.{n}:5655=/primary --listen 127.0.0.{n}:5656=/replica"
         ));
     }
-    machine.sh("patroni-check haproxy-config --patroni http://127.0.0.9:8008 >/root/haproxy.cfg");
-    machine.sh("mkdir -p /run/haproxy; haproxy -c -q -f /root/haproxy.cfg");
-    drop(cluster);
-    let done = AtomicBool::new(false);
-    let mut reached = machine.inside(|| {
-        thread::scope(|scope| {
-            let client = || {
-                let mut reached: HashMap<String, usize> = HashMap::new();
-                while !done.load(Ordering::Relaxed) {
-                    let reply = match try_check(([127, 0, 0, 1], 5000).into()) {
-                        Outcome::Answered(name) => name,
-                        Outcome::Refused | Outcome::Unanswered => String::new(),
-                    };
-                    *reached.entry(reply).or_default() += 1;
-                    thread::sleep(Duration::from_millis(1));
-                }
-                reached
-            };
-            let client = scope.spawn(client);
-            machine.sh("systemd-run --quiet --unit=lb haproxy -W -f /root/haproxy.cfg");
-            for _ in 0..10 {
-                thread::sleep(Duration::from_millis(700));
-                machine.sh("systemctl kill --kill-who=main -s USR2 lb.service");
-            }
-            thread::sleep(Duration::from_secs(1));
-            done.store(true, Ordering::Relaxed);
-            client.join().unwrap()
-        })
-    });
-    println!("{}: {reached:?}", machine.sh("haproxy -v | head -n 1"));
+    let config = |options: &str| {
+        machine.sh(&format!(
+            "patroni-check haproxy-config --patroni http://127.0.0.9:8008 {options} >/etc/haproxy/haproxy.cfg"
+        ));
+    };
+    config("");
+    machine.sh("haproxy -c -q -f /etc/haproxy/haproxy.cfg; systemctl daemon-reload");
+    // What is left of another time is no news at a start.
+    machine
+        .sh("systemctl stop haproxy; install -d -o haproxy -g haproxy /run/haproxy; echo 1 >/run/haproxy/server-state");
+    let [mut writes, _] = connecting(machine, 1000, || _ = machine.sh("systemctl start haproxy"));
     // While no server is UP yet.
-    reached.remove("");
-    assert_eq!(reached.keys().collect::<Vec<_>>(), ["primary"]);
-    drop(patronis);
+    writes.remove("");
+    assert_eq!(names(&writes), ["primary"]);
+    assert!(!machine.path("/run/haproxy/server-state").exists());
+    let version = machine.sh("haproxy -v | head -n 1");
+    let (mut all_writes, mut all_reads) = (Reached::new(), Reached::new());
+    for _ in 0..10 {
+        let [writes, reads] = connecting(machine, 1000, || {
+            machine.sh("systemctl reload haproxy");
+            thread::sleep(Duration::from_millis(700));
+        });
+        for (all, some) in [(&mut all_writes, writes), (&mut all_reads, reads)] {
+            some.into_iter().for_each(|(name, times)| *all.entry(name).or_default() += times);
+        }
+    }
+    println!("{version}, ten reloads: {all_writes:?}, {all_reads:?}");
+    assert_eq!((names(&all_writes), names(&all_reads)), (vec!["primary"], vec!["replica-a", "replica-b"]));
+    // A port of the configuration counts, and not that of the state.
+    config("--server-port 6432 --agent-port 5655 --replica-port 5656");
+    machine.sh("systemctl reload haproxy");
+    await_that("PgBouncer instead of Postgres", || machine.inside(|| connect(5000)) == "bouncer");
+    let state = machine.sh("echo show servers state | socat stdio /run/haproxy/admin.sock");
+    let ports = |line: &str| {
+        let fields: Vec<_> = line.split(' ').collect();
+        ["6432", "5655"].map(|port| fields[18..].contains(&port)) == [true; 2]
+    };
+    let line = state.lines().find(|line| line.contains(" postgres_read_write 1 primary ")).unwrap();
+    assert!(ports(line), "{line}");
+    drop((patronis, cluster));
 }

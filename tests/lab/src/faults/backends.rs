@@ -44,7 +44,7 @@ pub fn sections(
     sections.push(listen(cluster, reads_port, &official("/replica"), usual, reads[usual]));
     let primary = cluster.members.first().ok_or("no member")?;
     let mut command = user.command_on(&primary.host, program, "KILL");
-    command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
+    command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads", "--fallback", "none"]);
     command.args(["--replica-port", &reads_port.to_string(), "--patroni", &cluster.url(primary, "")]);
     command.args(["--read-only", &format!("127.0.0.1:{}", reads[recommended])]);
     let Output { status, stdout, stderr } = command.output()?;
