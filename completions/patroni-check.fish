@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_patroni_check_global_optspecs
-    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= probe= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
 end
 
 function __fish_patroni_check_needs_command
@@ -39,6 +39,7 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -l on-standby 
 drain\t'A replica gets no new sessions and keeps its old ones'
 down\t'Down'"
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l calm -d 'Keep a replica away this long' -r
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l probe -d 'Probe Postgres or PgBouncer here' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l deadline -d 'Answer each check within this time' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l max-age -d 'Reuse Patroni\'s answer this long' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l grace -d 'Keep the verdict if Patroni is silent' -r
@@ -70,11 +71,16 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-conf
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where reading clients connect' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'The agent\'s port for writes' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'The agent\'s port for reads' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-inter -d 'How often HAProxy asks each agent' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l server-port -d 'Where clients are sent on each host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l fallback -d 'If no replica is left: none, keep or cut' -r -f -a "none\t'No server is left for reads'
 keep\t'The primary takes them, and their sessions stay there'
 cut\t'The primary takes them until a replica is back'"
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l fallback-maxconn -d 'Most connections to the primary that --fallback makes' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l write -d 'Keep this file up to date' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l check -d 'Command that checks the file' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l reload -d 'Command that reloads HAProxy' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l leave-after -d 'Keep an absent member this long' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'Admin socket' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Most connections to a server' -r

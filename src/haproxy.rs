@@ -3,6 +3,7 @@
 pub mod agent_send;
 pub mod config_json;
 pub mod config_text;
+pub mod membership;
 pub mod reply;
 mod servers;
 pub(crate) mod syntax;

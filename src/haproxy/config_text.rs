@@ -3,6 +3,8 @@
 //! Each line was tried: tests/haproxy.rs and tests/machines run what is made here, `make faults`
 //! measures it.
 
+use std::time::Duration;
+
 use super::servers::{Server, servers};
 use super::syntax::Bind;
 use crate::patroni::body::Cluster;
@@ -34,6 +36,8 @@ pub struct Choices {
     pub read_only: Option<Bind>,
     /// The port of patroni-check.socket on the hosts.
     pub agent_port: u16,
+    /// How often HAProxy asks each agent.
+    pub agent_inter: Duration,
     /// The port of patroni-check-replica.socket on the hosts.
     pub replica_port: u16,
     /// The port on the hosts that clients are sent to, if not the one that Patroni announces.
@@ -234,7 +238,7 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
     let maxconn = choices.maxconn;
     let checks = match choices.http_port {
         Some(port) => http_checks(view, port, maxconn),
-        None => agent_checks(agent_port, maxconn),
+        None => agent_checks(agent_port, choices.agent_inter, maxconn),
     };
     let cut = if view == "read_only" && choices.fallback == Fallback::Cut {
         "    default-server on-marked-up shutdown-backup-sessions\n"
@@ -254,14 +258,15 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
     )
 }
 
-fn agent_checks(port: u16, maxconn: u32) -> String {
+fn agent_checks(port: u16, inter: Duration, maxconn: u32) -> String {
+    let inter = inter.as_millis();
     format!(
         "    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
     option tcp-check
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
     # disabled: when HAProxy starts, a server takes no client until its agent has said READY.
     default-server disabled check port {port} inter 1s fall 3 rise 1
-    default-server agent-check agent-port {port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
+    default-server agent-check agent-port {port} agent-inter {inter}ms on-marked-down shutdown-sessions maxconn {maxconn}
 "
     )
 }

@@ -82,7 +82,7 @@ fn names(members: &[&Member]) -> Vec<String> {
 }
 
 /// Where HAProxy reaches a member.
-fn address(member: &Member, port: Option<u16>) -> Result<(String, u16), String> {
+pub(super) fn address(member: &Member, port: Option<u16>) -> Result<(String, u16), String> {
     let untold = "does not tell the address of its Postgres";
     let host = member.host.as_deref().ok_or(untold)?;
     let port = port.or(member.port).filter(|port| *port > 0).ok_or(untold)?;

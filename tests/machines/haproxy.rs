@@ -4,6 +4,7 @@ use super::*;
 
 on_each_release! {
     no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy: boot,
+    a_timer_keeps_the_members_in_haproxy: boot,
 }
 
 /// Takes connections and says which server it is.
@@ -52,10 +53,14 @@ fn names(reached: &Reached) -> Vec<&str> {
     names
 }
 
-fn no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy(machine: &Machine) {
+fn install_program(machine: &Machine) {
     let built = std::path::Path::new(env!("CARGO_BIN_EXE_patroni-check"));
     fs::copy(built, machine.path("/usr/bin/patroni-check")).unwrap();
     fs::set_permissions(machine.path("/usr/bin/patroni-check"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy(machine: &Machine) {
+    install_program(machine);
     let drop_in = machine.path("/etc/systemd/system/haproxy.service.d/haproxy-reload.conf");
     fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
     fs::copy(lab::repository().join("systemd/haproxy-reload.conf"), drop_in).unwrap();
@@ -120,4 +125,51 @@ fn no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy(mac
     let line = state.lines().find(|line| line.contains(" postgres_read_write 1 primary ")).unwrap();
     assert!(ports(line), "{line}");
     drop((patronis, cluster));
+}
+
+/// What `/cluster` lists: so many members.
+fn list(count: usize) -> Behaviour {
+    let member = |n| format!(r#"{{"name":"db{n}","role":"","state":"","host":"127.0.0.{n}","port":5432}}"#);
+    answer(200, &format!(r#"{{"members":[{}]}}"#, (1..=count).map(member).collect::<Vec<_>>().join(",")))
+}
+
+fn a_timer_keeps_the_members_in_haproxy(machine: &Machine) {
+    install_program(machine);
+    let patroni = machine.inside(|| FakePatroni::at("127.0.0.9:8008", list(3)));
+    let units = ["patroni-check-haproxy.service", "patroni-check-haproxy.timer"];
+    for unit in units {
+        let text = fs::read_to_string(lab::repository().join("systemd/examples").join(unit)).unwrap();
+        // The first of the two is nobody.
+        let text = text.replace("http://192.0.2.1:8008", "http://127.0.0.8:8008");
+        let text =
+            text.replace("http://192.0.2.2:8008", "http://127.0.0.9:8008").replace("InactiveSec=30", "InactiveSec=1");
+        fs::write(machine.path(&format!("/etc/systemd/system/{unit}")), text.replace("DelaySec=5", "DelaySec=0"))
+            .unwrap();
+        assert_eq!(machine.sh(&format!("systemd-analyze verify --man=no /etc/systemd/system/{unit} 2>&1")), "");
+    }
+    machine.sh("systemctl daemon-reload; install -d -o haproxy -g haproxy /run/haproxy; systemctl start haproxy");
+    let [service, timer] = units;
+    let log =
+        |what: &str| machine.sh(&format!("journalctl -q --no-pager -o cat -u {service} | grep -c '{what}' || true"));
+    // A configuration that somebody wrote stays.
+    assert!(!machine.try_sh(&format!("systemctl start {service}")).status.success());
+    assert_eq!(log("WARNING: /etc/haproxy/haproxy.cfg is as it was: it was not written by"), "1");
+    machine.sh("mv /etc/haproxy/haproxy.cfg /etc/haproxy/haproxy.cfg.before");
+    machine.sh(&format!("systemctl start {service}"));
+    let servers = || {
+        let state = machine.try_sh("echo show servers state postgres_read_write | socat stdio /run/haproxy/admin.sock");
+        String::from_utf8_lossy(&state.stdout).matches(" postgres_read_write ").count()
+    };
+    await_that("three servers", || servers() == 3);
+    machine.sh(&format!("systemctl start {timer}"));
+    patroni.now(list(4));
+    await_that("four servers", || servers() == 4);
+    patroni.now(Behaviour::Close);
+    await_that("a Patroni that is away", || log("WARNING: .*cluster: ") != "0");
+    patroni.now(list(3));
+    await_that("an absent member", || log("OK: 4 members; db4 absent for [1-9]") != "0");
+    machine.sh(&format!("systemctl stop {timer}"));
+    assert_eq!((servers(), log("reloaded").as_str()), (4, "2"));
+    assert_eq!(machine.sh("stat -c %a:%U /etc/haproxy/haproxy.cfg"), "644:root");
+    println!("{}", machine.sh(&format!("systemd-analyze security --no-pager {service} | tail -n 1")));
 }

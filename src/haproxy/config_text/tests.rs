@@ -8,8 +8,8 @@ use crate::cli::{Command, CommandLine};
 /// As an operator gives them.
 fn choices(arguments: &[&str]) -> Result<Choices, String> {
     let line = CommandLine::parse(&[&["haproxy-config"], arguments].concat()).map_err(|e| e.to_string())?;
-    let Some(Command::HaproxyConfig(choices, _)) = line.command else { panic!("{line:?}") };
-    Ok(*choices)
+    let Some(Command::HaproxyConfig(order)) = line.command else { panic!("{line:?}") };
+    Ok(order.choices)
 }
 
 fn config(members: &str, arguments: &[&str]) -> Result<String, String> {
@@ -32,10 +32,15 @@ fn what_is_asked_for_is_there() {
     let text = config(DB1, &[]).unwrap();
     assert!(text.starts_with("# For the Patroni cluster demo global, by"));
     assert!(text.contains("\nglobal\n") && text.contains("\nlisten stats\n") && text.contains("agent-port 5556"));
-    let text = config(DB1, &["--name", "pg", "--agent-port", "1", "--read-write", "[::1]:7", "--resolvers", "dns"]);
-    let text = text.unwrap();
-    for line in ["listen pg_read_write", "bind [::1]:7", "agent-port 1 ", "\nresolvers dns\n", "server resolvers dns "]
-    {
+    let options = "--name pg --agent-port 1 --agent-inter 300ms --read-write [::1]:7 --resolvers dns";
+    let text = config(DB1, &options.split(' ').collect::<Vec<_>>()).unwrap();
+    for line in [
+        "listen pg_read_write",
+        "bind [::1]:7",
+        "agent-port 1 agent-inter 300ms ",
+        "\nresolvers dns\n",
+        "server resolvers dns ",
+    ] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
     let text = config(DB1, &["--section", "--read-write", "none", "--maxconn", "7"]).unwrap();
@@ -119,6 +124,7 @@ fn what_haproxy_would_not_take_or_take_at_random_is_refused() {
     for options in [
         &["--agent-port", "0"][..],
         &["--replica-port", "0"],
+        &["--agent-inter", "0s"],
         &["--maxconn", "0"],
         &["--resolvers", "a b"],
         &["--resolvers", ""],
