@@ -226,7 +226,8 @@ install:
 	done
 	install -D -m 644 systemd/tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/patroni-check.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/tls.conf
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/haproxy-reload.conf systemd/tls.conf \
+	    systemd/examples/*
 	for page in $(MAN); do \
 	    install -D -m 644 man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; \
 	done

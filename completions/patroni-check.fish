@@ -63,12 +63,24 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l 
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'Print JSON, for scripts'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l format -d 'Format: haproxy or json' -r -f -a "haproxy\t'A commented configuration'
+json\t'The members, for templates'"
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l http-port -d 'The port of the HTTP checks' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l name -d 'Prefix of the backends\' names' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-write -d 'Where writing clients connect' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l read-only -d 'Where reading clients connect' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-port -d 'The agent\'s port for writes' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l replica-port -d 'The agent\'s port for reads' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l agent-inter -d 'How often HAProxy asks each agent' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l server-port -d 'Where clients are sent on each host' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l fallback -d 'If no replica is left: none, keep or cut' -r -f -a "none\t'No server is left for reads'
+keep\t'The primary takes them, and their sessions stay there'
+cut\t'The primary takes them until a replica is back'"
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l fallback-maxconn -d 'Most connections to the primary that --fallback makes' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l write -d 'Keep this file up to date' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l check -d 'Command that checks the file' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l reload -d 'Command that reloads HAProxy' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l leave-after -d 'Keep an absent member this long' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats -d 'Where the stats page is' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'Admin socket' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Most connections to a server' -r

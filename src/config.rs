@@ -92,6 +92,8 @@ impl std::error::Error for BadConfiguration {}
 pub struct Config {
     /// Where Patroni's REST API is.
     pub patroni: BaseUrl,
+    /// Other Patronis of the cluster, which only `haproxy-config` asks.
+    pub others: Vec<BaseUrl>,
     /// How TLS is spoken with it, where it is https.
     pub tls: Tls,
     /// The view of sockets whose name does not say one.
@@ -179,7 +181,16 @@ impl Config {
 
     /// The same for one who waits this long.
     pub(crate) fn client_within(&self, deadline: Duration) -> Result<Client, BadConfiguration> {
-        Client::new(self.patroni.clone(), self.tls.clone(), deadline).map_err(BadConfiguration)
+        self.client_of(&self.patroni, deadline)
+    }
+
+    /// The same of each Patroni that there is to ask.
+    pub(crate) fn clients_within(&self, deadline: Duration) -> Result<Vec<Client>, BadConfiguration> {
+        std::iter::once(&self.patroni).chain(&self.others).map(|base| self.client_of(base, deadline)).collect()
+    }
+
+    fn client_of(&self, base: &BaseUrl, deadline: Duration) -> Result<Client, BadConfiguration> {
+        Client::new(base.clone(), self.tls.clone(), deadline).map_err(BadConfiguration)
     }
 
     /// How verdicts on a view are replied.

@@ -37,7 +37,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     match command {
         None => answer(&config)?,
         Some(Command::Explain { views, json }) => return explain::run(&config, &views, json),
-        Some(Command::HaproxyConfig(choices)) => haproxy_config::run(&config, &choices)?,
+        Some(Command::HaproxyConfig(order)) => return haproxy_config::run(&config, &order),
         Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),
         Some(Command::Hold(order)) => hold::begin(&config, &order)?,
         Some(Command::ListHolds) => hold::list(&config)?,

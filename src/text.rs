@@ -33,6 +33,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| e.to_string())
 }
 
+/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have
+/// more than ASCII in them.
+pub(crate) fn ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match c {
+            '\n' | ' '..='~' => text.push(c),
+            c => c.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
+        }
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,16 @@
 //! A real HAProxy reads the agent: what each vocabulary makes of its servers, on the way from every
 //! verdict to every other.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use lab::agent::Agent;
-use lab::fake_patroni::{Behaviour, FakePatroni, answer, primary, replica};
+use lab::agent::{Agent, binary};
+use lab::fake_patroni::{Behaviour, FakePatroni, answer, in_role, primary, replica};
 use lab::haproxy::{Haproxy, readme};
 use lab::{any_port, await_some, await_that, requires};
 
@@ -304,4 +307,109 @@ fn with_the_recommended_lines_nothing_is_up_before_the_agent_has_spoken() {
     for server in ["db1", "db2"] {
         assert_eq!(haproxy.status("postgres_read_write", server).unwrap(), "MAINT");
     }
+}
+
+/// A client of a backend, and the server that it has come to; none where there is none.
+fn connect(port: u16) -> Option<(TcpStream, String)> {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut name = [0; 3];
+    client.read_exact(&mut name).ok()?;
+    Some((client, String::from_utf8_lossy(&name).into_owned()))
+}
+
+/// Takes connections, says which server it is, and waits for the end of each.
+fn postgres(address: &str, name: &'static str) {
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            thread::spawn(move || client.write_all(name.as_bytes()).and_then(|()| client.read(&mut [0])));
+        }
+    });
+}
+
+/// Two hosts, of which the second is a replica that fails and comes back.
+fn reads_fall_back(options: &[&str], fallback: &str) {
+    if !requires(&["haproxy"]) {
+        return;
+    }
+    let [postgres_port, writes, reads, http] = [(); 4].map(|()| any_port());
+    let patronis: Vec<_> = ["primary", "replica"].map(|role| FakePatroni::new(in_role(role))).into();
+    let _agents: Vec<_> = patronis
+        .iter()
+        .zip(["127.0.0.1", "127.0.0.2"].iter().zip(["db1", "db2"]))
+        .map(|(patroni, (ip, name))| {
+            postgres(&format!("{ip}:{postgres_port}"), name);
+            let listen = [(writes, "/primary"), (reads, "/replica"), (http, "http")]
+                .map(|(port, role)| format!("--listen={ip}:{port}={role}"));
+            let listen = listen.each_ref().map(String::as_str);
+            Agent::listening(&[&listen[..], &["--patroni", &patroni.url(), "--deadline", "4s"]].concat())
+        })
+        .collect();
+    let member = |n: u8| {
+        format!(r#"{{"name": "db{n}", "role": "", "state": "", "host": "127.0.0.{n}", "port": {postgres_port}}}"#)
+    };
+    let cluster = FakePatroni::new(answer(200, &format!(r#"{{"members": [{}, {}]}}"#, member(1), member(2))));
+    let (writes, reads, http) = (writes.to_string(), reads.to_string(), http.to_string());
+    let (write_port, read_port) = (any_port(), any_port());
+    let binds = [write_port, read_port].map(|port| format!("127.0.0.1:{port}"));
+    let mut command = binary();
+    command.args(["haproxy-config", "--section", "--patroni", &cluster.url(), "--fallback", fallback]);
+    command.args(["--agent-port", &writes, "--replica-port", &reads, "--http-port", &http]);
+    let config = command.args(["--read-write", &binds[0], "--read-only", &binds[1]]).args(options).output().unwrap();
+    assert!(config.status.success(), "{config:?}");
+    let sections = format!("{DEFAULTS}\n{}", String::from_utf8_lossy(&config.stdout));
+    let directory = TempDir::new().unwrap();
+    let haproxy = Haproxy::start(Command::new("haproxy"), directory.path(), &sections).unwrap();
+    let status = |backend: &str, server: &str| haproxy.status(&format!("postgres_{backend}"), server).unwrap();
+    let reached = || connect(read_port).map(|(_, name)| name);
+    let is_back = || status("read_only", "db2").starts_with("UP") && reached().as_deref() == Some("db2");
+    await_that("the replica takes the reads", || {
+        let is_settled = status("read_write", "db1").starts_with("UP") && !status("read_only", "db1").starts_with("UP");
+        is_settled && is_back()
+    });
+    // What is no backup any more would take them as well.
+    assert!((0..10).all(|_| reached().as_deref() == Some("db2")));
+    patronis[1].now(Fails.behaviour());
+    await_that("no replica is left", || !status("read_only", "db2").starts_with("UP"));
+    if fallback == "none" {
+        assert!(connect(read_port).is_none());
+        return;
+    }
+    await_that("the primary takes the reads", || reached().as_deref() == Some("db1"));
+    let (mut session, _) = connect(read_port).unwrap();
+    patronis[1].now(in_role("replica"));
+    await_that("the replica is back", is_back);
+    if fallback == "cut" {
+        await_that("its session ends", || session.read(&mut [0]).is_ok_and(|read| read == 0));
+    } else {
+        session.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        session.read(&mut [0]).expect_err("it goes on");
+    }
+    // What is no primary any more takes no reads as such.
+    patronis[0].now(in_role("replica"));
+    patronis[1].now(in_role("primary"));
+    await_that("a switchover", || {
+        let is_former = !status("read_only", "db1_primary").starts_with("UP");
+        is_former && status("read_only", "db1").starts_with("UP") && reached().as_deref() == Some("db1")
+    });
+}
+
+#[test]
+fn reads_fall_back_to_the_primary() {
+    reads_fall_back(&[], "keep");
+}
+
+#[test]
+fn reads_fall_back_to_the_primary_until_a_replica_is_back() {
+    reads_fall_back(&[], "cut");
+}
+
+#[test]
+fn reads_fall_back_by_http() {
+    reads_fall_back(&["--http"], "cut");
+}
+
+#[test]
+fn reads_fall_back_to_nobody() {
+    reads_fall_back(&[], "none");
 }

@@ -2,11 +2,13 @@
 
 use super::options::Options;
 use super::subcommands::{Explain, HaproxyConfig, Hold, Is, Release, TypedCommand};
+use crate::commands::haproxy_config::write::Write;
+use crate::commands::haproxy_config::{self, stats_socket};
 use crate::commands::hold::Order;
 use crate::commands::is::Question;
-use crate::config::{Config, Limits};
+use crate::config::{BadConfiguration, Config, Limits};
 use crate::endpoint::Endpoint;
-use crate::haproxy::config_text::Choices;
+use crate::haproxy::config_text::{Choices, Fallback};
 use crate::patroni::Tls;
 use crate::view::View;
 
@@ -30,7 +32,7 @@ pub enum Command {
         json: bool,
     },
     /// Write a configuration of HAProxy.
-    HaproxyConfig(Box<Choices>),
+    HaproxyConfig(Box<haproxy_config::Order>),
     /// Say by the exit status whether this node may take the traffic.
     Is(Question),
     /// Begin a hold.
@@ -44,12 +46,21 @@ pub enum Command {
     },
 }
 
-impl From<Options> for CommandLine {
-    fn from(Options { settings, command }: Options) -> Self {
+impl TryFrom<Options> for CommandLine {
+    type Error = BadConfiguration;
+
+    fn try_from(Options { settings, command }: Options) -> Result<Self, BadConfiguration> {
+        let mut patronis = settings.patroni.into_iter();
+        let patroni = patronis.next().ok_or_else(|| BadConfiguration("--patroni: no address".into()))?;
+        let others: Vec<_> = patronis.collect();
+        if !others.is_empty() && !matches!(command, Some(TypedCommand::HaproxyConfig(_))) {
+            return Err(BadConfiguration("--patroni: only haproxy-config asks more than one".into()));
+        }
         let default = settings.endpoint.clone();
         let listen = settings.listen.into_iter().map(|listen| (listen.address, listen.role_or(&default))).collect();
         let config = Config {
-            patroni: settings.patroni,
+            patroni,
+            others,
             tls: Tls {
                 cacert: settings.cacert,
                 identity: settings.cert.zip(settings.key),
@@ -68,7 +79,7 @@ impl From<Options> for CommandLine {
             hold_file: settings.hold_file,
             runtime_directory: None,
         };
-        CommandLine { config, command: command.map(Command::from) }
+        Ok(CommandLine { config, command: command.map(Command::from) })
     }
 }
 
@@ -89,20 +100,38 @@ impl From<TypedCommand> for Command {
     }
 }
 
-impl From<HaproxyConfig> for Choices {
+impl From<HaproxyConfig> for haproxy_config::Order {
     fn from(typed: HaproxyConfig) -> Self {
-        Choices {
+        // With HTTP checks it is the backend for writes that knows the primary.
+        let is_primary_known = !typed.http || typed.read_write.0.is_some();
+        let fallback = if is_primary_known { Fallback::Keep } else { Fallback::None };
+        let format = typed.format;
+        let write = match (typed.write, typed.check, typed.reload) {
+            (Some(file), Some(check), Some(reload)) => {
+                Some(Write { file, check, reload, leave_after: typed.leave_after })
+            }
+            _ => None,
+        };
+        let choices = Choices {
             http_port: typed.http.then_some(typed.http_port),
             section: typed.section,
             name: typed.name,
             read_write: typed.read_write.0,
             read_only: typed.read_only.0,
             agent_port: typed.agent_port,
+            agent_inter: typed.agent_inter,
             replica_port: typed.replica_port,
+            server_port: typed.server_port,
+            fallback: typed.fallback.unwrap_or(fallback),
+            fallback_maxconn: typed.fallback_maxconn,
             stats: typed.stats.0,
-            stats_socket: typed.stats_socket.0.map(|path| path.0),
+            stats_socket: match typed.stats_socket {
+                Some(given) => given.0.map(|path| path.0),
+                None => Some(stats_socket().to_owned()),
+            },
             maxconn: typed.maxconn,
             resolvers: typed.resolvers,
-        }
+        };
+        haproxy_config::Order { choices, format, write }
     }
 }

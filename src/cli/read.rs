@@ -75,7 +75,7 @@ impl Options {
         if settings.also.len() > ENDPOINTS_LIMIT {
             return Err(BadConfiguration(format!("--also: {ENDPOINTS_LIMIT} endpoints at most")));
         }
-        Ok(CommandLine::from(self))
+        CommandLine::try_from(self)
     }
 
     /// The options. The command line wins over the environment, and both win over these settings.

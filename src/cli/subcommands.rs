@@ -1,12 +1,15 @@
 //! The commands and their options, as they are typed.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{DEADLINES, OrNone, SocketPath, duration};
+use super::values::{CONFIG_FORMATS, DEADLINES, FALLBACKS, OrNone, SocketPath, duration, one_of};
+use crate::commands::haproxy_config::ConfigFormat;
 use crate::endpoint::Endpoint;
+use crate::haproxy::config_text::Fallback;
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::view::View;
 
@@ -15,6 +18,12 @@ const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(360
 
 /// What lasts longer is no maintenance.
 const HOLDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+
+/// A member that is gone shows as DOWN in HAProxy for so long.
+const ABSENCES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 24 * 3600);
+
+/// HAProxy's own default is 2 s.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// What a person may want of the program.
 #[derive(Debug, Subcommand)]
@@ -46,6 +55,12 @@ pub(super) enum TypedCommand {
     /// writes, a port for reads and a stats page. A member without a usable address is left out,
     /// and a comment says so. A name that HAProxy does not take is changed, and no two names become
     /// the same.
+    #[command(after_long_help = "Exit status of --write, which prints one line:\n  \
+        0  OK: the file is up to date, and HAProxy has it\n  \
+        1  WARNING: the file is as it was, because no Patroni lists the members,\n     \
+        the check refused the new file, or it can't be written\n  \
+        2  CRITICAL: HAProxy may not have what is in the file, because the reload\n     \
+        failed; or the usage or configuration is wrong")]
     HaproxyConfig(Box<HaproxyConfig>),
     /// Say by the exit status whether this node may take the traffic
     ///
@@ -151,6 +166,14 @@ pub(super) struct HaproxyConfig {
     #[arg(long)]
     pub(super) http: bool,
 
+    /// Format: haproxy or json
+    ///
+    /// `json` is for templates: each member with its host and port, a name that HAProxy takes, and the
+    /// ports of its agents.
+    #[arg(long, default_value = "haproxy", hide_possible_values = true, hide_short_help = true)]
+    #[arg(value_parser = one_of(CONFIG_FORMATS))]
+    pub(super) format: ConfigFormat,
+
     /// The port of the HTTP checks
     ///
     /// The port of patroni-check-http.socket on the database hosts.
@@ -194,6 +217,65 @@ pub(super) struct HaproxyConfig {
     #[arg(long, value_name = "PORT", default_value = "5556", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) replica_port: u16,
 
+    /// How often HAProxy asks each agent
+    ///
+    /// HAProxy 2.2 and 2.4 need 300ms: there an answer of the agent takes 200ms, and with the default
+    /// none counts. 1m at most.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", hide_short_help = true)]
+    #[arg(value_parser = |text: &str| duration(text, &INTERVALS))]
+    pub(super) agent_inter: Duration,
+
+    /// Where clients are sent on each host
+    ///
+    /// The port of PgBouncer, for instance. The default is the port that Patroni announces for
+    /// Postgres.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) server_port: Option<u16>,
+
+    /// If no replica is left: none, keep or cut
+    ///
+    /// With `keep` and `cut` reads go to the primary then. With `keep` their sessions stay there until
+    /// they end; with `cut` they end when a replica is back. With `none` the backend for reads has no
+    /// server then. The default is `keep`, and `none` if nothing tells the primary: with --http and
+    /// --read-write none.
+    #[arg(long, value_name = "WORD", hide_possible_values = true, value_parser = one_of(FALLBACKS))]
+    pub(super) fallback: Option<Fallback>,
+
+    /// Most connections to the primary that --fallback makes
+    #[arg(long, value_name = "NUMBER", default_value = "20", hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) fallback_maxconn: u32,
+
+    /// Keep this file up to date
+    ///
+    /// For a timer on the hosts of HAProxy. The file is replaced if the members or the options have
+    /// changed, and HAProxy takes it; then HAProxy is reloaded. It is written under another name in the
+    /// same directory, and keeps its mode and its owner. A file that is there already must be one that
+    /// was written so. An error and a list without some members take nothing away. --help tells the exit
+    /// status.
+    #[arg(long, value_name = "FILE", requires_all = ["check", "reload"], conflicts_with = "format")]
+    pub(super) write: Option<PathBuf>,
+
+    /// Command that checks the file
+    ///
+    /// The shell runs it, with the name of the new file at its end: `haproxy -c -f`, or
+    /// `haproxy -c -f /etc/haproxy/haproxy.cfg -f` with --section.
+    #[arg(long, value_name = "COMMAND", requires = "write", hide_short_help = true)]
+    pub(super) check: Option<String>,
+
+    /// Command that reloads HAProxy
+    ///
+    /// The shell runs it, such as `systemctl reload haproxy`. If it fails, the next run tries again.
+    #[arg(long, value_name = "COMMAND", requires = "write", hide_short_help = true)]
+    pub(super) reload: Option<String>,
+
+    /// Keep an absent member this long
+    ///
+    /// A member that Patroni does not list any more leaves the file after so long a time. 30d at most.
+    #[arg(long, value_name = "DURATION", default_value = "1h", requires = "write", hide_short_help = true)]
+    #[arg(value_parser = |text: &str| duration(text, &ABSENCES))]
+    pub(super) leave_after: Duration,
+
     /// Where the stats page is
     ///
     /// `ADDR:PORT`, or `:PORT` for all addresses, or `none` for no stats page.
@@ -204,9 +286,10 @@ pub(super) struct HaproxyConfig {
     ///
     /// The path of HAProxy's admin socket, or `none`. HAProxy does not start if the directory is
     /// missing. Debian's package makes /run/haproxy, RHEL's /var/lib/haproxy; a container's image
-    /// has neither.
-    #[arg(long, value_name = "PATH", default_value = "/run/haproxy/admin.sock")]
-    pub(super) stats_socket: OrNone<SocketPath>,
+    /// has neither. The default is /run/haproxy/admin.sock, and /var/lib/haproxy/stats on a host that
+    /// has only the second directory. The state for a reload is kept in the same directory.
+    #[arg(long, value_name = "PATH")]
+    pub(super) stats_socket: Option<OrNone<SocketPath>>,
 
     /// Most connections to a server
     ///

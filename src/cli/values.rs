@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use crate::commands::haproxy_config::ConfigFormat;
 use crate::config::{HOLD_FILE, ListenerRole};
+use crate::haproxy::config_text::Fallback;
 use crate::haproxy::reply::ReplyFormat;
 use crate::haproxy::syntax::socket_path;
 use crate::text;
@@ -72,6 +74,19 @@ impl FromStr for SocketPath {
 pub(super) const FORMATS: Words<ReplyFormat> = &[
     ("full", "Two words and the reason: MAINT UP # replica streaming", ReplyFormat::Full),
     ("plain", "One word: READY or MAINT", ReplyFormat::Plain),
+];
+
+/// Names of what `haproxy-config` writes.
+pub(super) const CONFIG_FORMATS: Words<ConfigFormat> = &[
+    ("haproxy", "A commented configuration", ConfigFormat::Haproxy),
+    ("json", "The members, for templates", ConfigFormat::Json),
+];
+
+/// Names of what becomes of reads when no replica is left.
+pub(super) const FALLBACKS: Words<Fallback> = &[
+    ("none", "No server is left for reads", Fallback::None),
+    ("keep", "The primary takes them, and their sessions stay there", Fallback::Keep),
+    ("cut", "The primary takes them until a replica is back", Fallback::Cut),
 ];
 
 /// One of these, by its name.

@@ -3,10 +3,23 @@
 //! Each line was tried: tests/haproxy.rs and tests/machines run what is made here, `make faults`
 //! measures it.
 
-use super::servers::servers;
+use std::time::Duration;
+
+use super::servers::{Server, servers};
 use super::syntax::Bind;
 use crate::patroni::body::Cluster;
 use crate::text::printable;
+
+/// What becomes of reads when no replica is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// They are refused.
+    None,
+    /// They go to the primary. Their sessions stay there.
+    Keep,
+    /// They go to the primary. Their sessions end when a replica is back.
+    Cut,
+}
 
 /// What the configuration is to have.
 #[derive(Debug, Clone)]
@@ -23,8 +36,16 @@ pub struct Choices {
     pub read_only: Option<Bind>,
     /// The port of patroni-check.socket on the hosts.
     pub agent_port: u16,
+    /// How often HAProxy asks each agent.
+    pub agent_inter: Duration,
     /// The port of patroni-check-replica.socket on the hosts.
     pub replica_port: u16,
+    /// The port on the hosts that clients are sent to, if not the one that Patroni announces.
+    pub server_port: Option<u16>,
+    /// What becomes of reads when no replica is left.
+    pub fallback: Fallback,
+    /// Connections that the primary takes of them.
+    pub fallback_maxconn: u32,
     /// Where the stats page is.
     pub stats: Option<Bind>,
     /// The path of HAProxy's admin socket.
@@ -54,6 +75,10 @@ impl Choices {
         }
         match (&self.read_write, &self.read_only) {
             (None, None) => Err("--read-write none and --read-only none leave no backend".into()),
+            (None, Some(_)) if self.http_port.is_some() && self.fallback != Fallback::None => {
+                Err("--fallback with --http goes by the checks of the backend for writes, and --read-write is none"
+                    .into())
+            }
             (Some(_), Some(_)) if self.http_port.is_none() && self.agent_port == self.replica_port => Err(format!(
                 "--agent-port and --replica-port are both {}: reads would go to the primary alone",
                 self.agent_port
@@ -68,17 +93,12 @@ impl Choices {
 /// # Errors
 /// A cluster without a member that HAProxy could reach.
 pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, String> {
+    let servers = servers(cluster, choices.server_port)?;
+    let lines: String = servers.iter().map(Server::line).collect();
     let mut text = String::new();
     if !choices.section {
-        text += &format!("# For {}, by patroni-check {}.\n", describe(cluster), env!("CARGO_PKG_VERSION"));
-        let socket = choices.stats_socket.as_ref().map_or_else(String::new, |path| STATS_SOCKET.replace("PATH", path));
-        text += &HEAD.replace("SOCKET", &socket);
-        if let Some(name) = &choices.resolvers {
-            text += &format!("\n# The name servers of /etc/resolv.conf.\nresolvers {name}\n    parse-resolv-conf\n");
-        }
-        text += "\n";
+        text += &head(cluster, choices);
     }
-    let servers = servers(cluster)?.concat();
     if let Some(bind) = &choices.read_write {
         text += match choices.http_port {
             None => "# Writes. The primary is UP, and the replicas are in MAINT. DOWN means trouble.\n",
@@ -87,7 +107,7 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
             }
         };
         text += &listen(choices, "read_write", bind, choices.agent_port);
-        text += &servers;
+        text += &lines;
     }
     if let Some(bind) = &choices.read_only {
         text += match choices.http_port {
@@ -99,7 +119,8 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
             }
         };
         text += &listen(choices, "read_only", bind, choices.replica_port);
-        text += &servers;
+        text += &lines;
+        text += &fallback(&servers, choices);
     }
     if let Some(bind) = choices.stats.as_ref().filter(|_| !choices.section) {
         text += &format!("\n{}", STATS.replace("BIND", &bind.to_string()));
@@ -107,12 +128,64 @@ pub fn config_text(cluster: &Cluster, choices: &Choices) -> Result<String, Strin
     Ok(text)
 }
 
+/// What stands before the backends.
+fn head(cluster: &Cluster, choices: &Choices) -> String {
+    let (global, defaults) = match &choices.stats_socket {
+        Some(path) => {
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            (STATS_SOCKET.replace("PATH", path).replace("DIRECTORY", directory), LOAD_STATE)
+        }
+        None => (String::new(), ""),
+    };
+    let resolvers = choices.resolvers.as_ref().map_or_else(String::new, |name| {
+        format!("\n# The name servers of /etc/resolv.conf.\nresolvers {name}\n    parse-resolv-conf\n")
+    });
+    format!(
+        "# For {}, by patroni-check haproxy-config.\n{}{resolvers}\n",
+        describe(cluster),
+        HEAD.replace("GLOBAL", &global).replace("DEFAULTS", defaults)
+    )
+}
+
+/// The servers that take reads when no replica is left: the primary, under other names.
+fn fallback(servers: &[Server], choices: &Choices) -> String {
+    let maxconn = choices.fallback_maxconn;
+    let sessions = match choices.fallback {
+        Fallback::None => return String::new(),
+        Fallback::Keep => "stay there",
+        Fallback::Cut => "end",
+    };
+    let default = match choices.http_port {
+        None => format!("port {port} agent-port {port}", port = choices.agent_port),
+        Some(_) => "no-check".to_owned(),
+    };
+    let is_taken = |suffix: &str| {
+        servers.iter().any(|one| servers.iter().any(|other| format!("{}{suffix}", one.name) == other.name))
+    };
+    let mut suffix = "_primary".to_owned();
+    while is_taken(&suffix) {
+        suffix += "_";
+    }
+    let lines = servers.iter().filter_map(|server| {
+        let (name, address) = (&server.name, server.address().ok()?);
+        let track =
+            choices.http_port.map_or_else(String::new, |_| format!(" track {}_read_write/{name}", choices.name));
+        Some(format!("    server {name}{suffix} {address}{track}\n"))
+    });
+    format!(
+        "    # backup: if no replica is left, reads go to the primary. When a replica is back, its sessions {sessions}.
+    default-server {default} maxconn {maxconn} backup
+{}",
+        lines.collect::<String>()
+    )
+}
+
 const HEAD: &str = "# Check this file with haproxy -c -f FILE, then activate it with systemctl reload haproxy.
 global
     log /dev/log local0
     user haproxy
     group haproxy
-SOCKET    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks,
+GLOBAL    # The first checks of all servers start within 50 ms. By default they are spread over the interval of the checks,
     # and the primary is found later.
     max-spread-checks 50
 
@@ -128,13 +201,18 @@ defaults
     timeout client 24h
     timeout server 24h
     timeout queue 10s
-";
+DEFAULTS";
 
 const STATS_SOCKET: &str =
     "    # HAProxy does not start if the directory of this socket is missing. Debian's package makes /run/haproxy, RHEL's
     # /var/lib/haproxy, a container's image neither. The option --stats-socket names another path.
     stats socket PATH mode 660 level admin
+    # What a reload begins with, so that it refuses no connection. A drop-in for haproxy.service writes it before each reload:
+    # haproxy-reload.conf in the examples of patroni-check. Without it HAProxy says that there is no such file, and goes on.
+    server-state-file DIRECTORY/server-state
 ";
+
+const LOAD_STATE: &str = "    load-server-state-from-file global\n";
 
 const STATS: &str =
     "# A page that shows the state of each server. With ;csv at the end of its address it is for programs.
@@ -160,7 +238,12 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
     let maxconn = choices.maxconn;
     let checks = match choices.http_port {
         Some(port) => http_checks(view, port, maxconn),
-        None => agent_checks(agent_port, maxconn),
+        None => agent_checks(agent_port, choices.agent_inter, maxconn),
+    };
+    let cut = if view == "read_only" && choices.fallback == Fallback::Cut {
+        "    default-server on-marked-up shutdown-backup-sessions\n"
+    } else {
+        ""
     };
     let balance = if view == "read_only" { "    balance leastconn\n" } else { "" };
     format!(
@@ -170,19 +253,20 @@ fn listen(choices: &Choices, view: &str, bind: &Bind, agent_port: u16) -> String
 {balance}    # If a server refuses a connection, the client is told at once. By default HAProxy waits a second and tries the same
     # server again.
     retries 0
-{checks}{resolvers}",
+{checks}{cut}{resolvers}",
         name = choices.name,
     )
 }
 
-fn agent_checks(port: u16, maxconn: u32) -> String {
+fn agent_checks(port: u16, inter: Duration, maxconn: u32) -> String {
+    let inter = inter.as_millis();
     format!(
         "    # This check only finds out whether the agent answers. What the agent says counts in the agent check.
     option tcp-check
     tcp-check expect rstring ^(READY|MAINT|DRAIN)
     # disabled: when HAProxy starts, a server takes no client until its agent has said READY.
     default-server disabled check port {port} inter 1s fall 3 rise 1
-    default-server agent-check agent-port {port} agent-inter 100ms on-marked-down shutdown-sessions maxconn {maxconn}
+    default-server agent-check agent-port {port} agent-inter {inter}ms on-marked-down shutdown-sessions maxconn {maxconn}
 "
     )
 }

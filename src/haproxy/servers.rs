@@ -6,27 +6,48 @@ use std::net::Ipv6Addr;
 use super::syntax::{haproxy_name, is_host_name};
 use crate::patroni::body::{Cluster, Member};
 
-/// A `server` line for each member, sorted by name, so that a switchover changes nothing. A comment
-/// above it says what differs from Patroni. Names in comments are quoted as Rust does it: no
-/// newline ends the comment, and no escape reaches a terminal.
-pub(super) fn servers(cluster: &Cluster) -> Result<Vec<String>, String> {
+/// A member as HAProxy's server.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// A name that HAProxy takes, and that no other server has.
+    pub(super) name: String,
+    /// Its name in Patroni.
+    pub(super) member: String,
+    /// Where clients are sent, or why none can be.
+    pub(super) address: Result<(String, u16), String>,
+}
+
+impl Server {
+    /// Its line. A comment above it says what differs from Patroni.
+    /// Names in comments are quoted as Rust does it: no newline ends the comment, and no escape
+    /// reaches a terminal.
+    pub(super) fn line(&self) -> String {
+        let Server { name, member, .. } = self;
+        let other = if name == member { String::new() } else { format!("    # Its name in Patroni is {member:?}.\n") };
+        match self.address() {
+            Ok(address) => format!("{other}    server {name} {address}\n"),
+            Err(why) => format!("    # Left out: {member:?} {why}.\n"),
+        }
+    }
+
+    /// Its address as HAProxy takes it.
+    pub(super) fn address(&self) -> Result<String, &str> {
+        let (host, port) = self.address.as_ref().map_err(String::as_str)?;
+        Ok(if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+}
+
+/// A server for each member, sorted by name, so that a switchover changes nothing. `port` is where
+/// clients are sent on each host, if not to the port that Patroni announces.
+pub(super) fn servers(cluster: &Cluster, port: Option<u16>) -> Result<Vec<Server>, String> {
     let mut members: Vec<&Member> = cluster.members.iter().collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut is_any = false;
-    let lines = names(&members).into_iter().zip(&members).map(|(name, member)| match address(member) {
-        Ok(address) => {
-            is_any = true;
-            let other = if name == member.name {
-                String::new()
-            } else {
-                format!("    # Its name in Patroni is {:?}.\n", member.name)
-            };
-            format!("{other}    server {name} {address}\n")
-        }
-        Err(why) => format!("    # Left out: {:?} {why}.\n", member.name),
-    });
-    let lines = lines.collect();
-    if is_any { Ok(lines) } else { Err("no member of the cluster tells the address of its Postgres".into()) }
+    let servers = names(&members).into_iter().zip(&members);
+    let servers: Vec<_> = servers
+        .map(|(name, member)| Server { name, member: member.name.clone(), address: address(member, port) })
+        .collect();
+    let is_any = servers.iter().any(|server| server.address.is_ok());
+    if is_any { Ok(servers) } else { Err("no member of the cluster tells the address of its Postgres".into()) }
 }
 
 /// Names that HAProxy takes, each another one: a member's own name where that is such a name, else
@@ -61,16 +82,13 @@ fn names(members: &[&Member]) -> Vec<String> {
 }
 
 /// Where HAProxy reaches a member.
-fn address(member: &Member) -> Result<String, String> {
+pub(super) fn address(member: &Member, port: Option<u16>) -> Result<(String, u16), String> {
     let untold = "does not tell the address of its Postgres";
     let host = member.host.as_deref().ok_or(untold)?;
-    let port = member.port.filter(|port| *port > 0).ok_or(untold)?;
-    if host.parse::<Ipv6Addr>().is_ok() {
-        return Ok(format!("[{host}]:{port}"));
-    }
+    let port = port.or(member.port).filter(|port| *port > 0).ok_or(untold)?;
     // A zone (fe80::1%eth0) is one of that host.
-    if is_host_name(host) {
-        Ok(format!("{host}:{port}"))
+    if host.parse::<Ipv6Addr>().is_ok() || is_host_name(host) {
+        Ok((host.to_owned(), port))
     } else {
         Err(format!("has the address {host:?}, which HAProxy can't use"))
     }

@@ -1,7 +1,7 @@
 //! The file of a hold: it is looked at in bounds, and written whole or not at all.
 
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::io::Errno;
 
 use super::text::{Hold, SIZE_LIMIT};
-use crate::file::read_at_most;
+use crate::file::{Staged, read_at_most};
 
 /// The file of a hold, whether it is there or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,18 +74,8 @@ impl HoldFile {
         }
         // Short, as the name of the file may be as long as names may be. Two at a time do not meet.
         let new = with_suffix(&self.first, &format!("{}.new", std::process::id()));
-        // What is left of one that was interrupted; and nobody's symbolic link is followed.
-        let _ = fs::remove_file(&new);
-        let written = File::create_new(&new).and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(hold.text().as_bytes())?;
-            file.sync_all()
-        });
-        let written = written.and_then(|()| fs::rename(&new, &self.path));
+        let written = Staged::write(new, hold.text().as_bytes(), None, 0o644)?.replace(&self.path);
         self.sync_directory();
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
         written
     }
 

@@ -21,7 +21,14 @@ fn haproxy_takes_the_configuration_that_is_printed() {
         {"name": "db3", "role": "replica", "state": "running", "host": "localhost", "port": 5432, "lag": "unknown"}"#;
     let patroni = FakePatroni::new(answer(200, &format!(r#"{{"members": [{members}]}}"#)));
     let directory = TempDir::new().unwrap();
-    for arguments in [&[][..], &["--resolvers", "dns"], &["--read-only", "none", "--stats", "none"]] {
+    for arguments in [
+        &[][..],
+        &["--resolvers", "dns"],
+        &["--read-only", "none", "--stats", "none"],
+        &["--fallback", "cut", "--server-port", "6432"],
+        &["--http"],
+        &["--http", "--read-write", "none"],
+    ] {
         let output = run(&[&["haproxy-config", "--patroni", &patroni.url()], arguments].concat());
         assert!(output.status.success(), "{output:?}");
         let file = directory.path().join("haproxy.cfg");
@@ -65,7 +72,7 @@ fn haproxy_starts_with_the_configuration_that_is_printed() {
         for server in ["_", "__3", "___global", "a_b", "a_b_2"] {
             assert_eq!(haproxy.status("postgres_read_only", server).unwrap(), "MAINT", "{text}");
         }
-        assert_eq!(text.matches("    server ").count(), 10, "{text}");
+        assert_eq!(text.matches("    server ").count(), 15, "{text}");
         assert_eq!(own.exists(), socket != "none");
     }
 }

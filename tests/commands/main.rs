@@ -1,6 +1,7 @@
 //! What an administrator asks for by hand: explain, hold and release, haproxy-config.
 
 mod haproxy_config;
+mod haproxy_write;
 mod hold;
 mod is;
 mod remembered;

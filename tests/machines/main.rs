@@ -44,7 +44,7 @@ use socket2::{Domain, Socket, Type};
 
 use lab::agent::{binary_path, check, check_after_sending};
 use lab::certificates::Authority;
-use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
+use lab::fake_patroni::{Behaviour, FakePatroni, answer, in_role, node, primary, replica};
 use lab::machine::{Machine, packages};
 use lab::{PATIENCE, await_that};
 

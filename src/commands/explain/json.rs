@@ -6,6 +6,7 @@ use super::explanation::Explanation;
 use super::requests::Lag;
 use crate::haproxy::reply::Reply;
 use crate::hold::text::format_time;
+use crate::text::ascii;
 
 /// The explanation as JSON, over several lines.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -68,18 +69,5 @@ fn json(explanation: &Explanation) -> Value {
         "hints": explanation.hints,
         "sockets": sockets.collect::<Vec<_>>(),
         "remembered": remembered.collect::<Vec<_>>(),
-    })
-}
-
-/// JSON in which a terminal finds nothing to obey, and a program what was there: only strings have
-/// more than ASCII in them.
-fn ascii(json: &str) -> String {
-    let mut units = [0; 2];
-    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
-        match c {
-            '\n' | ' '..='~' => text.push(c),
-            c => c.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
-        }
-        text
     })
 }

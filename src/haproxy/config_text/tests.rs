@@ -8,8 +8,8 @@ use crate::cli::{Command, CommandLine};
 /// As an operator gives them.
 fn choices(arguments: &[&str]) -> Result<Choices, String> {
     let line = CommandLine::parse(&[&["haproxy-config"], arguments].concat()).map_err(|e| e.to_string())?;
-    let Some(Command::HaproxyConfig(choices)) = line.command else { panic!("{line:?}") };
-    Ok(*choices)
+    let Some(Command::HaproxyConfig(order)) = line.command else { panic!("{line:?}") };
+    Ok(order.choices)
 }
 
 fn config(members: &str, arguments: &[&str]) -> Result<String, String> {
@@ -32,10 +32,15 @@ fn what_is_asked_for_is_there() {
     let text = config(DB1, &[]).unwrap();
     assert!(text.starts_with("# For the Patroni cluster demo global, by"));
     assert!(text.contains("\nglobal\n") && text.contains("\nlisten stats\n") && text.contains("agent-port 5556"));
-    let text = config(DB1, &["--name", "pg", "--agent-port", "1", "--read-write", "[::1]:7", "--resolvers", "dns"]);
-    let text = text.unwrap();
-    for line in ["listen pg_read_write", "bind [::1]:7", "agent-port 1 ", "\nresolvers dns\n", "server resolvers dns "]
-    {
+    let options = "--name pg --agent-port 1 --agent-inter 300ms --read-write [::1]:7 --resolvers dns";
+    let text = config(DB1, &options.split(' ').collect::<Vec<_>>()).unwrap();
+    for line in [
+        "listen pg_read_write",
+        "bind [::1]:7",
+        "agent-port 1 agent-inter 300ms ",
+        "\nresolvers dns\n",
+        "server resolvers dns ",
+    ] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
     let text = config(DB1, &["--section", "--read-write", "none", "--maxconn", "7"]).unwrap();
@@ -119,6 +124,7 @@ fn what_haproxy_would_not_take_or_take_at_random_is_refused() {
     for options in [
         &["--agent-port", "0"][..],
         &["--replica-port", "0"],
+        &["--agent-inter", "0s"],
         &["--maxconn", "0"],
         &["--resolvers", "a b"],
         &["--resolvers", ""],
@@ -171,14 +177,82 @@ fn without_the_agent_check_hosts_are_checked_by_http() {
 }
 
 #[test]
-fn the_stats_socket_is_where_it_is_wanted() {
-    let text = config(DB1, &[]).unwrap();
-    assert!(
-        text.contains("\n    stats socket /run/haproxy/admin.sock mode 660 level admin\n    # The first"),
-        "{text}"
-    );
-    let text = config(DB1, &["--stats-socket", "/var/lib/haproxy/stats"]).unwrap();
-    assert!(text.contains("\n    stats socket /var/lib/haproxy/stats mode"), "{text}");
+fn the_stats_socket_is_where_it_is_wanted_and_the_state_beside_it() {
+    for (directory, socket) in [("/run/haproxy", "admin.sock"), ("/var/lib/haproxy", "stats")] {
+        let text = config(DB1, &["--stats-socket", &format!("{directory}/{socket}")]).unwrap();
+        for line in [
+            format!("    stats socket {directory}/{socket} mode 660 level admin\n"),
+            format!("    server-state-file {directory}/server-state\n"),
+            "    load-server-state-from-file global\n".into(),
+        ] {
+            assert!(text.contains(&line), "{line} is missing in:\n{text}");
+        }
+    }
     let text = config(DB1, &["--stats-socket", "none"]).unwrap();
     assert!(!text.contains("stats socket") && text.contains("group haproxy\n    # The first"), "{text}");
+    assert!(!text.contains("server-state"), "{text}");
+    // In the directory that is there.
+    let socket = choices(&[]).unwrap().stats_socket.unwrap();
+    let has = |directory: &str| std::path::Path::new(directory).is_dir();
+    assert_eq!(socket == "/run/haproxy/admin.sock", has("/run/haproxy") || !has("/var/lib/haproxy"), "{socket}");
+}
+
+#[test]
+fn clients_are_sent_to_another_port_if_one_is_named() {
+    let text = config(&format!("{DB1},{DB2}"), &["--server-port", "6432"]).unwrap();
+    let servers: Vec<_> = text.lines().filter(|line| line.contains("    server ")).collect();
+    assert!(servers.len() == 6 && servers.iter().all(|line| line.ends_with(":6432")), "{text}");
+    // A host without a Postgres that says its port may have a PgBouncer.
+    let text = config(r#"{"name":"a","host":"h"}"#, &["--server-port", "6432"]).unwrap();
+    assert!(text.contains("server a h:6432\n"), "{text}");
+}
+
+#[test]
+fn reads_fall_back_to_the_primary_if_no_replica_is_left() {
+    let members = format!("{DB1},{}", DB2.replace("db2", "db1_primary"));
+    let reads = |arguments: &[&str]| {
+        let text = config(&members, &[&["--section"], arguments].concat()).unwrap();
+        text.split_once("\nlisten postgres_read_only\n").map(|(_, reads)| reads.to_owned()).unwrap()
+    };
+    // No two servers have one name.
+    let backups = "    default-server port 5555 agent-port 5555 maxconn 20 backup
+    server db1_primary_ 192.0.2.1:5432
+    server db1_primary_primary_ 192.0.2.2:5432
+";
+    let text = reads(&[]);
+    assert!(text.ends_with(backups) && text.contains("stay there") && !text.contains("shutdown-backup"), "{text}");
+    let text = reads(&["--fallback", "cut", "--read-write", "none"]);
+    assert!(text.ends_with(backups), "{text}");
+    let cut = "    default-server on-marked-up shutdown-backup-sessions\n    server db1 ";
+    assert!(text.contains(cut), "{text}");
+    let text = reads(&["--agent-port", "7", "--fallback-maxconn", "3"]);
+    assert!(text.contains("    default-server port 7 agent-port 7 maxconn 3 backup\n"), "{text}");
+    let text = reads(&["--http"]);
+    assert!(text.contains("    default-server no-check maxconn 20 backup\n"), "{text}");
+    assert!(text.ends_with(" 192.0.2.2:5432 track postgres_read_write/db1_primary\n"), "{text}");
+    for none in [&["--fallback", "none"][..], &["--http", "--read-write", "none"]] {
+        assert!(!reads(none).contains("backup"), "{none:?}");
+    }
+    choices(&["--http", "--read-write", "none", "--fallback", "keep"]).unwrap().check().unwrap_err();
+    choices(&["--read-write", "none", "--fallback", "keep"]).unwrap().check().unwrap();
+}
+
+#[test]
+fn templates_get_the_members_as_json() {
+    let members = format!(r#"{{"name":"a\u009b","host":"::1","port":1}},{DB1},{{"name":"gone"}}"#);
+    let cluster = Cluster::read(format!(r#"{{"scope":"demo","members":[{members}]}}"#).as_bytes()).unwrap();
+    let text = super::super::config_json::config_json(&cluster, &choices(&["--server-port", "6432"]).unwrap()).unwrap();
+    assert!(text.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{text}");
+    let member = |name: &str, server: &str, host: &str| {
+        let ports = serde_json::json!({"port": 6432, "agent_port": 5555, "replica_port": 5556, "http_port": null});
+        let mut all = serde_json::json!({"name": name, "server": server, "host": host});
+        all.as_object_mut().unwrap().extend(ports.as_object().unwrap().clone());
+        all
+    };
+    let expected = serde_json::json!({
+        "scope": "demo",
+        "members": [member("a\u{9b}", "a_", "::1"), member("db1", "db1", "192.0.2.1")],
+        "left_out": [{"name": "gone", "why": "does not tell the address of its Postgres"}],
+    });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
 }

@@ -60,6 +60,15 @@ pub fn replica() -> Behaviour {
     node(503, "running", "replica")
 }
 
+/// A good node that says to each of the two endpoints what its role makes of it.
+pub fn in_role(role: &str) -> Behaviour {
+    let said = |is_meant: bool| match node(if is_meant { 200 } else { 503 }, "running", role) {
+        Behaviour::Send(bytes) => bytes,
+        _ => unreachable!("a node's answer is sent"),
+    };
+    Behaviour::Only(vec![("/primary", said(role == "primary")), ("/replica", said(role == "replica"))])
+}
+
 #[derive(Default)]
 struct State {
     behaviour: Mutex<Option<Behaviour>>,

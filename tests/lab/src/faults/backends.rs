@@ -53,7 +53,7 @@ pub fn read_lines(testbed: &Testbed, agent_port: u16, name: &str, port: u16) -> 
     let Testbed { user, cluster, program, .. } = testbed;
     let member = cluster.members.first().ok_or("no member")?;
     let mut command = user.command_on(&member.host, program, "KILL");
-    command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads"]);
+    command.args(["haproxy-config", "--section", "--read-write", "none", "--name", "reads", "--fallback", "none"]);
     command.args(["--replica-port", &agent_port.to_string(), "--patroni", &cluster.url(member, "")]);
     command.args(["--read-only", &format!("127.0.0.1:{port}")]);
     let Output { status, stdout, stderr } = command.output()?;
