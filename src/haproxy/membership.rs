@@ -143,6 +143,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    /// Known members, absent since when, the list at second 10,000; members and absent ones then.
+    type Row = (&'static str, &'static [(&'static str, u64)], String, &'static str, &'static [(&'static str, u64)]);
+
     fn list(members: &str) -> Cluster {
         Cluster::read(format!(r#"{{"scope": "demo", "members": [{members}]}}"#).as_bytes()).unwrap()
     }
@@ -168,8 +171,7 @@ mod tests {
     fn a_member_leaves_only_after_it_was_absent_for_long() {
         let absent = |absent: &[(&str, u64)]| absent.iter().map(|(name, since)| ((*name).to_owned(), *since)).collect();
         let not_whole = |names: &str, other: &str| format!("{},{other}", members(names));
-        // Known members, absent since when, the list at second 10,000; members and absent ones then.
-        let table: [(&str, &[(&str, u64)], String, &str, &[(&str, u64)]); 15] = [
+        let table: [Row; 15] = [
             ("", &[], members("b a"), "a b", &[]),
             ("a b", &[], members("b a"), "a b", &[]),
             ("a b", &[], members("a b c"), "a b c", &[]),
