@@ -60,8 +60,7 @@ pub(super) struct Options {
 pub(super) struct SettingOptions {
     /// Patroni's REST API
     ///
-    /// Its address: http or https, a host and a port, and nothing after the port. For `haproxy-config`
-    /// the option may be repeated. Then the first Patroni that lists its members counts.
+    /// Its address: http or https, a host and a port, and nothing after the port.
     #[arg(long, global = true, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
     #[arg(default_value = "http://localhost:8008", value_delimiter = ' ')]
     pub(super) patroni: Vec<BaseUrl>,

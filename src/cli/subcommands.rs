@@ -54,7 +54,7 @@ pub(super) enum TypedCommand {
     /// Asks Patroni for the members of its cluster and prints a commented configuration: a port for
     /// writes, a port for reads and a stats page. A member without a usable address is left out,
     /// and a comment says so. A name that HAProxy does not take is changed, and no two names become
-    /// the same.
+    /// the same. --patroni may be repeated; the first Patroni that lists its members counts.
     #[command(after_long_help = "Exit status of --write, which prints one line:\n  \
         0  OK: the file is up to date, and HAProxy has it\n  \
         1  WARNING: the file is as it was, because no Patroni lists the members,\n     \
