@@ -219,7 +219,7 @@ pub(super) struct HaproxyConfig {
 
     /// How often HAProxy asks each agent
     ///
-    /// HAProxy 2.2 and 2.4 need 300ms: there an answer of the agent takes 200ms, and with the default
+    /// HAProxy 2.2 to 2.5 need 300ms: there an answer of the agent takes 200ms, and with the default
     /// none counts. 1m at most.
     #[arg(long, value_name = "DURATION", default_value = "100ms", hide_short_help = true)]
     #[arg(value_parser = |text: &str| duration(text, &INTERVALS))]

@@ -113,17 +113,31 @@ fn no_connection_is_refused_and_no_replica_written_to_at_a_reload_of_haproxy(mac
     }
     println!("{version}, ten reloads: {all_writes:?}, {all_reads:?}");
     assert_eq!((names(&all_writes), names(&all_reads)), (vec!["primary"], vec!["replica-a", "replica-b"]));
+    // No replica is left, and one is back.
+    let reads = || machine.inside(|| connect(5001));
+    patronis[1..].iter().for_each(|patroni| patroni.now(answer(500, "{}")));
+    await_that("reads on the primary", || reads() == "primary");
+    patronis[1].now(in_role("replica"));
+    await_that("reads on the replica", || reads() == "replica-a");
     // A port of the configuration counts, and not that of the state.
-    config("--server-port 6432 --agent-port 5655 --replica-port 5656");
-    machine.sh("systemctl reload haproxy");
-    await_that("PgBouncer instead of Postgres", || machine.inside(|| connect(5000)) == "bouncer");
-    let state = machine.sh("echo show servers state | socat stdio /run/haproxy/admin.sock");
-    let ports = |line: &str| {
+    let has_ports = |ports: [&str; 3]| {
+        let state = machine.sh("echo show servers state | socat stdio /run/haproxy/admin.sock");
+        let line = state.lines().find(|line| line.contains(" postgres_read_write 1 primary ")).unwrap();
         let fields: Vec<_> = line.split(' ').collect();
-        ["6432", "5655"].map(|port| fields[18..].contains(&port)) == [true; 2]
+        // Of the server, its check and its agent.
+        assert_eq!([18, 21, 24].map(|field| fields[field]), ports, "{line}");
     };
-    let line = state.lines().find(|line| line.contains(" postgres_read_write 1 primary ")).unwrap();
-    assert!(ports(line), "{line}");
+    has_ports(["5432", "5555", "5555"]);
+    for (options, reached, ports) in [
+        ("--agent-port 5655 --replica-port 5656", "primary", ["5432", "5655", "5655"]),
+        ("--agent-port 5655 --replica-port 5656 --server-port 6432", "bouncer", ["6432", "5655", "5655"]),
+    ] {
+        config(options);
+        machine.sh("systemctl reload haproxy");
+        await_that(reached, || machine.inside(|| connect(5000)) == reached);
+        thread::sleep(Duration::from_millis(500));
+        has_ports(ports);
+    }
     drop((patronis, cluster));
 }
 
