@@ -152,7 +152,7 @@ DEMANDED = all-but-root
 endif
 
 # The tests that take seconds and need nothing.
-QUICK = accepting agent_send documents http invocation lock properties recorded responder layers settings statements
+QUICK = accepting agent_send documents http invocation lock properties recorded responder layers settings statements views
 
 quick:
 	@tests/install-toolchain fmt clippy

@@ -72,8 +72,8 @@ pub(super) struct SettingOptions {
     /// 3.0.4: the body of its answer tells, as no release knows the parameter.
     ///
     /// Options of this program may stand among the parameters, wherever an endpoint is written. They
-    /// hold for this view alone, and Patroni does not get them: `on-standby=`, `on-failure=` and
-    /// `calm=`, as in `/replica?lag=16MB&on-standby=drain&calm=10s`.
+    /// hold for this view alone, and Patroni does not get them: `on-standby=`, `on-failure=`, `calm=`
+    /// and `probe=`, as in `/replica?lag=16MB&on-standby=drain&calm=10s`.
     ///
     /// Sockets that name their own endpoint (FileDescriptorName=) do not use it. For `/readiness` with parameters Patroni gets a second request, because the answer
     /// to the first does not tell Patroni's version.
