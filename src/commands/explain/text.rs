@@ -47,8 +47,10 @@ pub(super) fn text(explanation: &Explanation, colour: bool) -> String {
         text += &format!("\n{}\n", textwrap::fill(&printable(hint), options));
     }
     if !explanation.sockets.is_empty() {
-        let mut table = vec![["SOCKET", "STATE", "PORT", "ANSWERS FOR"].map(str::to_owned)];
-        let width = width(explanation.sockets.iter().map(|socket| socket.role.as_str()), VIEW_WIDTH);
+        let titles = ["SOCKET", "STATE", "PORT", "ANSWERS FOR"];
+        let mut table = vec![titles.map(str::to_owned)];
+        let roles = explanation.sockets.iter().map(|socket| socket.role.as_str());
+        let width = width(roles.chain([titles[3]]), VIEW_WIDTH);
         table.extend(explanation.sockets.iter().map(|socket| {
             let accept = if socket.accept { "Accept=yes" } else { "" };
             let role = format!("{:width$}  {accept}", socket.role);
