@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::endpoint::Endpoint;
 use crate::patroni::Observation;
 use crate::probe::{Probed, Target};
-use crate::verdict::{Judgement, judge};
+use crate::verdict::{Judgement, Verdict, judge};
 
 /// What is looked at: an endpoint of Patroni, and what clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,17 @@ pub struct Subject {
     pub probe: Option<Target>,
     /// Where the probe is not that of the whole program, the endpoint as a view of it is written.
     pub name: String,
+}
+
+impl Subject {
+    /// The verdict where nobody is there to take a client, as far as that shows at once. For a check at
+    /// its deadline: while Patroni sits on a request there is no other look.
+    pub fn nobody_there(&self) -> Option<Verdict> {
+        match self.probe.as_ref()?.begin() {
+            Err(Probed::Gone(why)) => Some(Verdict::Fail(why)),
+            _ => None,
+        }
+    }
 }
 
 /// What came of a look.

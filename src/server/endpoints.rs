@@ -116,7 +116,15 @@ impl EndpointTable {
 
     /// The checks whose deadline has come.
     pub(super) fn take_expired(&mut self, now: Moment) -> Vec<(Check, Verdict)> {
-        self.states.iter_mut().flat_map(|state| state.cache.take_expired(now)).collect()
+        let expired = |state: &mut EndpointState| {
+            let mut expired = state.cache.take_expired(now);
+            let serves = |(_, verdict): &(Check, Verdict)| matches!(verdict, Verdict::Serve(_));
+            if let Some(veto) = expired.iter().any(serves).then(|| state.subject.nobody_there()).flatten() {
+                expired.iter_mut().for_each(|(_, verdict)| verdict.clone_from(&veto));
+            }
+            expired
+        };
+        self.states.iter_mut().flat_map(expired).collect()
     }
 
     /// The number of checks that wait.

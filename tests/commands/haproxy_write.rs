@@ -302,3 +302,27 @@ fn a_real_haproxy_takes_each_file() {
     assert_eq!((site.write(&section).0, site.servers().as_str(), site.reloads()), (Some(0), "abcd", 3));
     assert_eq!(site.write(&["--check", "haproxy -c -q -f"]).0, Some(0));
 }
+
+#[test]
+fn what_somebody_has_changed_by_hand_is_reloaded_by_no_error_and_replaced_by_the_next_list() {
+    let site = Site::with("abc");
+    let good = site.text();
+    let without_b: String =
+        good.lines().filter(|line| !line.starts_with("    server b ")).map(|line| format!("{line}\n")).collect();
+    for edited in [&without_b, &format!("{good}bogus\n"), "", "global\n bogus\n"] {
+        fs::write(site.path("haproxy.cfg"), edited).unwrap();
+        site.patroni.now(answer(500, "{}"));
+        assert_eq!((site.write(&[]).0, site.reloads()), (Some(1), 1), "{edited}");
+    }
+    // HAProxy may have it meanwhile, so the file as it was is loaded once more.
+    fs::write(site.path("haproxy.cfg"), &without_b).unwrap();
+    site.patroni.now(list("abc"));
+    assert_eq!(site.write(&[]), (Some(0), "OK: 3 members; written, reloaded\n".into()));
+    assert_eq!((site.text(), site.reloads()), (good, 2));
+    assert_eq!((site.write(&[]).0, site.reloads()), (Some(0), 2));
+    // So is one that was removed.
+    fs::remove_file(site.path("haproxy.cfg")).unwrap();
+    let (status, line) = site.write(&[]);
+    assert!(status == Some(0) && line.ends_with("; written, reloaded\n"), "{line}");
+    assert_eq!(site.reloads(), 3);
+}

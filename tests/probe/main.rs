@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use lab::agent::{Agent, binary};
 use lab::fake_patroni::{Behaviour, FakePatroni, primary, replica};
-use lab::{any_port, requires};
+use lab::{any_port, await_that, requires};
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -61,7 +61,8 @@ fn tcp(port: u16, server: Server) -> Receiver<Vec<u8>> {
 /// Both ways to run.
 fn agents(patroni: &FakePatroni, directory: &TempDir, options: &[&str]) -> Vec<Agent> {
     let url = patroni.url();
-    let options = [&["--patroni", &url, "--deadline", "1s", "--max-age", "0s"], options].concat();
+    let options = [&["--patroni", &url, "--max-age", "0s"], options].concat();
+    let options = if options.contains(&"--deadline") { options } else { [options, vec!["--deadline", "1s"]].concat() };
     let runtime = format!("RUNTIME_DIRECTORY={}", directory.path().display());
     let ways: [&[&str]; 2] = [&["-E", &runtime], &["-E", &runtime, "--accept"]];
     ways.iter().map(|activate| Agent::activated(activate, &options)).collect()
@@ -141,6 +142,30 @@ fn a_refusal_ends_the_grace_of_a_patroni_that_hangs_and_asks_nothing_more_of_it(
         let before = patroni.requests().len();
         assert_eq!(agent.check(), format!("MAINT DOWN # postgres: no socket at {target}\n"));
         assert_eq!(patroni.requests().len(), before);
+    }
+}
+
+#[test]
+fn a_refusal_amid_a_request_that_patroni_sits_on_is_told_at_the_deadline() {
+    if !requires(&["systemd-socket-activate"]) {
+        return;
+    }
+    let patroni = FakePatroni::new(primary());
+    for accept in [false, true] {
+        let (sockets, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = format!("{}:5432", sockets.path().display());
+        let _sent = unix(sockets.path(), 5432, Server::Answers);
+        let options = ["--probe", &target, "--grace", "20s", "--deadline", "300ms"];
+        let agent = agents(&patroni, &memory, &options).remove(usize::from(accept));
+        patroni.now(primary());
+        await_that("READY", || agent.check() == READY);
+        patroni.now(Behaviour::Hang);
+        assert_eq!(agent.check(), READY, "the grace");
+        let before = patroni.requests().len();
+        std::fs::remove_file(sockets.path().join(".s.PGSQL.5432")).unwrap();
+        assert_eq!(agent.check(), format!("MAINT DOWN # postgres: no socket at {target}\n"));
+        assert_eq!(patroni.requests().len(), before, "it is still the same request");
+        patroni.now(primary());
     }
 }
 

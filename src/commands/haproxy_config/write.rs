@@ -47,6 +47,10 @@ struct State {
     absent: Absent,
     /// What HAProxy has loaded; None if that is not known, as after a reload that failed.
     loaded: Option<String>,
+    /// What was written here last. Another text in the file is somebody's own, which no check has
+    /// taken.
+    #[serde(default)]
+    written: Option<String>,
 }
 
 /// Why the work is not done.
@@ -89,7 +93,10 @@ impl<'a> Work<'a> {
         let state = work.beside("state");
         work.state = match read(&state) {
             // It is written before the file is, so this is a file whose state was removed.
-            Ok(None) => State { loaded: work.old.as_ref().map(|(text, _)| text.clone()), ..State::default() },
+            Ok(None) => {
+                let text = work.old.as_ref().map(|(text, _)| text.clone());
+                State { loaded: text.clone(), written: text, ..State::default() }
+            }
             // Damaged: nothing is known, so HAProxy is reloaded once more.
             read => read.ok().flatten().and_then(|(text, _)| serde_json::from_str(&text).ok()).unwrap_or_default(),
         };
@@ -100,7 +107,9 @@ impl<'a> Work<'a> {
         let replaced = self.replace(choices, list);
         // What is left of an earlier run is done, whatever has become of this one.
         let is_loaded = match &self.old {
-            Some((text, _)) if self.state.loaded.as_ref() != Some(text) => {
+            Some((text, _))
+                if self.state.loaded.as_ref() != Some(text) && self.state.written.as_ref() == Some(text) =>
+            {
                 let text = text.clone();
                 self.reload(text).map_err(Trouble::NotLoaded)?;
                 ", reloaded"
@@ -125,8 +134,13 @@ impl<'a> Work<'a> {
         let is_same = self.old.as_ref().is_some_and(|(old, _)| *old == text);
         let staged = if is_same { None } else { Some(self.stage(&text, choices)?) };
         let said = describe(&update, now);
-        self.save(State { absent: update.absent, loaded: self.state.loaded.clone() })?;
-        let Some(staged) = staged else { return Ok(said) };
+        let state = State { absent: update.absent, written: Some(text.clone()), ..self.state.clone() };
+        let Some(staged) = staged else {
+            self.save(state)?;
+            return Ok(said);
+        };
+        // HAProxy may have loaded what somebody else wrote meanwhile.
+        self.save(State { loaded: None, ..state })?;
         staged.replace(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;
         let metadata = fs::metadata(&self.path).map_err(|e| e.to_string())?;
         self.old = Some((text, metadata));

@@ -45,44 +45,46 @@ pub(super) fn ask(
         tell: Some(Box::new(tell)),
         told: None,
     };
-    let (told, observation) = match look_up_or_lock(file.as_ref(), config.limits, arrived, deadline, &mut warnings) {
-        Found::Verdict(verdict, memory) => {
-            check.answer(verdict, &memory);
-            (check.told, None)
-        }
-        Found::Ask(cache, lock) => {
-            let client = config.client()?;
-            // What is to be done at the deadline is done amid the request.
-            let shared = Arc::new(Mutex::new((check, *cache)));
-            let mut answered = None;
-            while locked(&shared).1.begin_fetch(Moment::now()) {
-                let shared_too = Arc::clone(&shared);
-                let look = look(&subject, config.limits.deadline, || match file {
-                    Some(_) => client.get_answering_late(endpoint, deadline, move || {
-                        let (check, cache) = &mut *locked(&shared_too);
-                        let verdict = at_deadline(cache);
-                        verdict.into_iter().for_each(|verdict| check.answer(verdict, cache.memory()));
-                    }),
-                    // Nobody would have what comes late.
-                    None => client.get_within(endpoint, start, config.limits.deadline),
-                });
-                let (_, cache) = &mut *locked(&shared);
-                let verdicts = cache.fetch_completed(Moment::now(), look.judgement);
-                if let Some((file, lock)) = file.as_ref().zip(lock.as_ref()) {
-                    warnings.extend(file.save(cache.memory(), lock).err());
-                }
-                answered = verdicts.into_iter().next().map(|((), verdict)| (verdict, look.observation));
+    let (told, observation) =
+        match look_up_or_lock(&subject, file.as_ref(), config.limits, arrived, deadline, &mut warnings) {
+            Found::Verdict(verdict, memory) => {
+                check.answer(verdict, &memory);
+                (check.told, None)
             }
-            // Whoever waits for it need not wait for a client.
-            drop(lock);
-            let (check, cache) = &mut *locked(&shared);
-            let observation = answered.and_then(|(verdict, observation)| {
-                check.answer(verdict, cache.memory());
-                observation
-            });
-            (check.told.take(), observation)
-        }
-    };
+            Found::Ask(cache, lock) => {
+                let client = config.client()?;
+                // What is to be done at the deadline is done amid the request.
+                let shared = Arc::new(Mutex::new((check, *cache)));
+                let mut answered = None;
+                while locked(&shared).1.begin_fetch(Moment::now()) {
+                    let shared_too = Arc::clone(&shared);
+                    let subject_too = subject.clone();
+                    let look = look(&subject, config.limits.deadline, || match file {
+                        Some(_) => client.get_answering_late(endpoint, deadline, move || {
+                            let (check, cache) = &mut *locked(&shared_too);
+                            let verdict = at_deadline(cache, &subject_too);
+                            verdict.into_iter().for_each(|verdict| check.answer(verdict, cache.memory()));
+                        }),
+                        // Nobody would have what comes late.
+                        None => client.get_within(endpoint, start, config.limits.deadline),
+                    });
+                    let (_, cache) = &mut *locked(&shared);
+                    let verdicts = cache.fetch_completed(Moment::now(), look.judgement);
+                    if let Some((file, lock)) = file.as_ref().zip(lock.as_ref()) {
+                        warnings.extend(file.save(cache.memory(), lock).err());
+                    }
+                    answered = verdicts.into_iter().next().map(|((), verdict)| (verdict, look.observation));
+                }
+                // Whoever waits for it need not wait for a client.
+                drop(lock);
+                let (check, cache) = &mut *locked(&shared);
+                let observation = answered.and_then(|(verdict, observation)| {
+                    check.answer(verdict, cache.memory());
+                    observation
+                });
+                (check.told.take(), observation)
+            }
+        };
     warnings.iter().for_each(|warning| journal::warn(warning));
     let noted = |(told, file): (Told, MemoryFile)| Some((file.note_told(view, told.at, &told.verdict)?, told));
     if let Some((Noted { before }, Told { verdict, reply, .. })) = told.zip(file).and_then(noted) {
@@ -132,6 +134,7 @@ enum Found {
 /// The verdict by what is remembered, by what another process finds meanwhile, or at the deadline;
 /// else the right to ask.
 fn look_up_or_lock(
+    subject: &Subject,
     file: Option<&MemoryFile>,
     limits: Limits,
     arrived: Moment,
@@ -169,7 +172,7 @@ fn look_up_or_lock(
     });
     let (mut cache, mut found) = recall(memory);
     if lock.is_none() {
-        found = found.or_else(|| at_deadline(&mut cache));
+        found = found.or_else(|| at_deadline(&mut cache, subject));
     }
     match found {
         Some(verdict) => Found::Verdict(verdict, Box::new(cache.memory().clone())),
@@ -184,10 +187,12 @@ fn memory_file(subject: &Subject, config: &Config, warnings: &mut Vec<String>) -
 }
 
 /// What can be said without waiting longer.
-fn at_deadline(cache: &mut Cache<()>) -> Option<Verdict> {
+fn at_deadline(cache: &mut Cache<()>, subject: &Subject) -> Option<Verdict> {
     // The two clocks may differ by a little.
     sleep(cache.time_left(Moment::now()).unwrap_or_default());
-    cache.take_expired(Moment::now()).into_iter().next().map(|((), verdict)| verdict)
+    let ((), verdict) = cache.take_expired(Moment::now()).into_iter().next()?;
+    let serves = matches!(verdict, Verdict::Serve(_));
+    Some(serves.then(|| subject.nobody_there()).flatten().unwrap_or(verdict))
 }
 
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
