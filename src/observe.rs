@@ -20,10 +20,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The verdict where nobody is there to take a client, as far as that shows at once. For a check at
-    /// its deadline: while Patroni sits on a request there is no other look.
-    pub fn nobody_there(&self) -> Option<Verdict> {
-        match self.probe.as_ref()?.begin() {
+    /// The verdict in place of one that lets the node serve, where nobody is there to take a client, as
+    /// far as that shows at once. For checks at their deadline: while Patroni sits on a request there
+    /// is no other look.
+    pub fn veto(&self, verdict: &Verdict) -> Option<Verdict> {
+        let probe = self.probe.as_ref().filter(|_| matches!(verdict, Verdict::Serve(_)))?;
+        match probe.begin() {
             Err(Probed::Gone(why)) => Some(Verdict::Fail(why)),
             _ => None,
         }

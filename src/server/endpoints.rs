@@ -118,8 +118,8 @@ impl EndpointTable {
     pub(super) fn take_expired(&mut self, now: Moment) -> Vec<(Check, Verdict)> {
         let expired = |state: &mut EndpointState| {
             let mut expired = state.cache.take_expired(now);
-            let serves = |(_, verdict): &(Check, Verdict)| matches!(verdict, Verdict::Serve(_));
-            if let Some(veto) = expired.iter().any(serves).then(|| state.subject.nobody_there()).flatten() {
+            // They all have the same one.
+            if let Some(veto) = expired.first().and_then(|(_, verdict)| state.subject.veto(verdict)) {
                 expired.iter_mut().for_each(|(_, verdict)| verdict.clone_from(&veto));
             }
             expired

@@ -98,7 +98,7 @@ impl EventLoop {
             fallback_policy: config.fallback_policy()?,
             journal,
             notifier,
-            hold: HoldLookup::new(config.holds()),
+            hold: HoldLookup::new(&config.holds()),
             deadline: config.limits.deadline,
             stop_at: None,
         })
@@ -264,7 +264,7 @@ impl EventLoop {
         match dispatch::by_line(line, &self.default_view, &self.views) {
             Ok(view) => self.check(Check::by_agent_check(client, view)),
             Err(verdict) => {
-                let reply = self.fallback_policy.reply(&self.hold.overriding(None, verdict));
+                let reply = self.fallback_policy.reply(&self.hold.overriding_unnamed(verdict));
                 self.send_reply(client, reply.map(|reply| reply.line().into_bytes()));
             }
         }
@@ -294,7 +294,8 @@ impl EventLoop {
 
     fn answer(&mut self, check: Check, verdict: Verdict) {
         let verdict = self.views.after_calm(check.view, Moment::now(), verdict);
-        let verdict = self.hold.overriding(Some(&self.views.get(check.view).view.endpoint), verdict);
+        let asked = self.views.get(check.view);
+        let verdict = self.hold.overriding(&asked.hold_files, &asked.view.endpoint, verdict);
         let news = self.views.note_told(check.view, &verdict);
         let state = self.views.get(check.view);
         let reply = state.policy.reply(&verdict);

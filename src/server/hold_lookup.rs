@@ -10,14 +10,14 @@ use crate::hold::{Held, Holds, strongest};
 use crate::verdict::Verdict;
 
 pub(super) struct HoldLookup {
-    holds: Holds,
+    of_all: Vec<HoldFile>,
     /// What was found in this turn.
     found: RefCell<Vec<(HoldFile, Option<Held>)>>,
 }
 
 impl HoldLookup {
-    pub(super) fn new(holds: Holds) -> Self {
-        HoldLookup { holds, found: RefCell::default() }
+    pub(super) fn new(holds: &Holds) -> Self {
+        HoldLookup { of_all: holds.files(None), found: RefCell::default() }
     }
 
     /// A new turn begins.
@@ -25,26 +25,34 @@ impl HoldLookup {
         self.found.get_mut().clear();
     }
 
-    /// The hold that counts for an endpoint.
-    pub(super) fn held(&self, endpoint: Option<&Endpoint>) -> Option<Held> {
-        strongest(self.holds.files(endpoint).into_iter().filter_map(|file| self.look_up(file)))
+    /// The hold that counts where these files may hold.
+    pub(super) fn held(&self, files: &[HoldFile]) -> Option<Held> {
+        strongest(files.iter().filter_map(|file| self.look_up(file)))
     }
 
-    /// The verdict, unless the endpoint is held.
-    pub(super) fn overriding(&self, endpoint: Option<&Endpoint>, verdict: Verdict) -> Verdict {
-        match self.held(endpoint) {
-            Some(held) => held.overriding(endpoint, &verdict),
+    /// The verdict on an endpoint that these files may hold, unless it is held.
+    pub(super) fn overriding(&self, files: &[HoldFile], endpoint: &Endpoint, verdict: Verdict) -> Verdict {
+        match self.held(files) {
+            Some(held) => held.overriding(Some(endpoint), &verdict),
             None => verdict,
         }
     }
 
-    fn look_up(&self, file: HoldFile) -> Option<Held> {
+    /// The same for what asks about no view.
+    pub(super) fn overriding_unnamed(&self, verdict: Verdict) -> Verdict {
+        match self.held(&self.of_all) {
+            Some(held) => held.overriding(None, &verdict),
+            None => verdict,
+        }
+    }
+
+    fn look_up(&self, file: &HoldFile) -> Option<Held> {
         let mut found = self.found.borrow_mut();
-        if let Some((_, held)) = found.iter().find(|(known, _)| *known == file) {
+        if let Some((_, held)) = found.iter().find(|(known, _)| known == file) {
             return held.clone();
         }
-        let held = Held::by(&file, Moment::now());
-        found.push((file, held.clone()));
+        let held = Held::by(file, Moment::now());
+        found.push((file.clone(), held.clone()));
         held
     }
 }

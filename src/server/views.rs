@@ -11,6 +11,7 @@ use super::metrics::{AnswerMeter, Metrics};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::haproxy::reply::ReplyPolicy;
+use crate::hold::file::HoldFile;
 use crate::http::Response;
 use crate::memory::file::Noted;
 use crate::patroni::Observation;
@@ -20,6 +21,8 @@ use crate::view::View;
 /// One view's state.
 pub(super) struct ViewState {
     pub(super) view: View,
+    /// The files that may hold it.
+    pub(super) hold_files: Vec<HoldFile>,
     /// The index of its endpoint.
     endpoint: usize,
     pub(super) policy: ReplyPolicy,
@@ -58,6 +61,7 @@ impl ViewTable {
         }
         self.states.push(ViewState {
             view: view.clone(),
+            hold_files: self.config.holds().files(Some(&view.endpoint)),
             policy: self.config.reply_policy(view)?,
             endpoint: self.endpoints.get_or_insert(&self.config.subject(view), &self.metrics)?,
             calm: self.config.calm(view),
@@ -121,8 +125,8 @@ impl ViewTable {
 
     /// What Prometheus is told.
     pub(super) fn metrics(&self, now: Instant, hold: &HoldLookup) -> Response {
-        for ViewState { view, meter, .. } in &self.states {
-            meter.refresh(now, hold.held(Some(&view.endpoint)).as_ref());
+        for ViewState { hold_files, meter, .. } in &self.states {
+            meter.refresh(now, hold.held(hold_files).as_ref());
         }
         self.metrics.response()
     }

@@ -59,13 +59,16 @@ fn tcp(port: u16, server: Server) -> Receiver<Vec<u8>> {
 }
 
 /// Both ways to run.
-fn agents(patroni: &FakePatroni, directory: &TempDir, options: &[&str]) -> Vec<Agent> {
+fn agents(patroni: &FakePatroni, directory: &TempDir, options: &[&str]) -> [Agent; 2] {
+    agents_within("1s", patroni, directory, options)
+}
+
+fn agents_within(deadline: &str, patroni: &FakePatroni, directory: &TempDir, options: &[&str]) -> [Agent; 2] {
     let url = patroni.url();
-    let options = [&["--patroni", &url, "--max-age", "0s"], options].concat();
-    let options = if options.contains(&"--deadline") { options } else { [options, vec!["--deadline", "1s"]].concat() };
+    let options = [&["--patroni", &url, "--deadline", deadline, "--max-age", "0s"], options].concat();
     let runtime = format!("RUNTIME_DIRECTORY={}", directory.path().display());
     let ways: [&[&str]; 2] = [&["-E", &runtime], &["-E", &runtime, "--accept"]];
-    ways.iter().map(|activate| Agent::activated(activate, &options)).collect()
+    ways.map(|activate| Agent::activated(activate, &options))
 }
 
 #[test]
@@ -130,7 +133,8 @@ fn a_refusal_ends_the_grace_of_a_patroni_that_hangs_and_asks_nothing_more_of_it(
         let (sockets, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let socket = sockets.path().join(".s.PGSQL.5432");
         let target = format!("{}:5432", sockets.path().display());
-        let agent = agents(&patroni, &memory, &["--probe", &target]).remove(usize::from(accept));
+        let [service, each_check] = agents(&patroni, &memory, &["--probe", &target]);
+        let agent = if accept { each_check } else { service };
         {
             let _sent = unix(sockets.path(), 5432, Server::Answers);
             patroni.now(primary());
@@ -155,8 +159,9 @@ fn a_refusal_amid_a_request_that_patroni_sits_on_is_told_at_the_deadline() {
         let (sockets, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = format!("{}:5432", sockets.path().display());
         let _sent = unix(sockets.path(), 5432, Server::Answers);
-        let options = ["--probe", &target, "--grace", "20s", "--deadline", "300ms"];
-        let agent = agents(&patroni, &memory, &options).remove(usize::from(accept));
+        let options = ["--probe", &target, "--grace", "20s"];
+        let [service, each_check] = agents_within("300ms", &patroni, &memory, &options);
+        let agent = if accept { each_check } else { service };
         patroni.now(primary());
         await_that("READY", || agent.check() == READY);
         patroni.now(Behaviour::Hang);

@@ -191,8 +191,7 @@ fn at_deadline(cache: &mut Cache<()>, subject: &Subject) -> Option<Verdict> {
     // The two clocks may differ by a little.
     sleep(cache.time_left(Moment::now()).unwrap_or_default());
     let ((), verdict) = cache.take_expired(Moment::now()).into_iter().next()?;
-    let serves = matches!(verdict, Verdict::Serve(_));
-    Some(serves.then(|| subject.nobody_there()).flatten().unwrap_or(verdict))
+    Some(subject.veto(&verdict).unwrap_or(verdict))
 }
 
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
