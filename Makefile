@@ -16,12 +16,13 @@
 # make test       everything that is tested, on the real parts; nothing is skipped
 #                 RELEASE=trixie: of the booted Debians that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
-# make deb        a Debian package in target/debian
+# make deb        a Debian package in target/debian, and its source package; CARGO=true: only the package, of what is built already
 # make rpm        an RPM package in target/generate-rpm
 PREFIX ?= /usr/local
 BINDIR = $(PREFIX)/bin
 UNITDIR = $(PREFIX)/lib/systemd/system
 DOCDIR = $(PREFIX)/share/doc/patroni-check
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
 UNITS = $(notdir $(wildcard systemd/*.socket systemd/*.service))
 
 MAN = patroni-check.8 patroni-check.socket.5
@@ -39,8 +40,7 @@ SWITCHOVERS ?= 10
 
 TARGET = target
 
-# What makes the packages.
-CARGO_DEB = target/tools/bin/cargo-deb
+# What makes the RPM package.
 CARGO_RPM = target/tools/bin/cargo-generate-rpm
 
 # true: nothing is built, as it is there already.
@@ -139,8 +139,8 @@ pages:
 	    pandoc -s -t man $(PAGE_SOURCES)/$$page.md | sed 's/\\f\[C\]/\\f[R]/g; s/\\f\[CB\]/\\f[B]/g' >$(PAGES)/$$page || exit 1; \
 	done
 
-soak: toolchain $(CARGO_DEB)
-	@tests/install-packages debootstrap systemd-container
+soak: toolchain
+	@tests/install-packages debhelper debootstrap systemd-container
 	cargo build --release --locked
 	LAB_REQUIRES=all SOAK_CHECKS=1000000 SOAK_RESTARTS=1000 cargo test --locked --test soak -- --nocapture
 
@@ -165,12 +165,12 @@ quick:
 
 # What the tests run of it is built before them, and no cargo runs in a cargo.
 test: quick
-	@tests/install-packages $(STACK) apache2-utils curl debootstrap iproute2 keepalived pandoc pgbouncer prometheus python3-pip rpm \
+	@tests/install-packages $(STACK) apache2-utils curl debhelper debootstrap iproute2 keepalived pandoc pgbouncer prometheus python3-pip rpm \
 	    systemd-container wget
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked && $(LAB) demo --bin simulate
-	@$(MAKE) --no-print-directory $(if $(filter all,$(DEMANDED)),$(CARGO_DEB)) $(CARGO_RPM)
+	@$(MAKE) --no-print-directory $(CARGO_RPM)
 	target/release/simulate 60
 	LAB_REQUIRES=$(DEMANDED) cargo test --locked
 	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
@@ -199,18 +199,30 @@ target/tools/bin/cargo-audit:
 	cargo install --quiet --locked --root target/tools cargo-audit@0.22.2
 
 # Built on the oldest release it is for: the C library's version decides where it runs, and the package says which.
-DEB_VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-1
-
-deb: toolchain $(CARGO_DEB)
-	$(BUILD)
-	$(CARGO_DEB) --no-build --deb-version $(DEB_VERSION)
+# dpkg-buildpackage works in a copy of this tree, by debian/rules, which calls the Makefile again. -d: rustup's cargo is no
+# package. With CARGO=true the package is of the program that is there already, and there is no source package.
+DEB_VERSION ?= $(VERSION)-1
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DEB_TREE = target/debian/patroni-check-$(VERSION)
+deb: toolchain
+	@tests/install-packages debhelper
+	rm -rf $(DEB_TREE) && mkdir -p $(DEB_TREE)
+	tar --create --exclude-vcs --exclude=./target --exclude=./fuzz/target --exclude=./fuzz/artifacts . | tar -xC $(DEB_TREE)
+	sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB_TREE)/debian/changelog
+ifeq ($(CARGO),true)
+	cd $(DEB_TREE) && env -u MAKEFLAGS BUILT_IN=$(abspath $(TARGET)) dpkg-buildpackage -d -us -uc -b
+else
+	tar --create --xz --exclude=./debian --transform='s|^\.|patroni-check-$(VERSION)|' --sort=name --owner=0 --group=0 \
+	    --numeric-owner --file target/debian/patroni-check_$(VERSION).orig.tar.xz --directory $(DEB_TREE) .
+	debian/vendor target/debian/patroni-check_$(VERSION).orig-vendor.tar.xz
+	tar -xJf target/debian/patroni-check_$(VERSION).orig-vendor.tar.xz --directory $(DEB_TREE)
+	cd $(DEB_TREE) && env -u MAKEFLAGS RUSTUP_HOME=$${RUSTUP_HOME:-$$HOME/.rustup} dpkg-buildpackage -d -us -uc
+endif
+	rm -rf $(DEB_TREE)
 
 rpm: toolchain $(CARGO_RPM)
 	$(BUILD)
 	$(CARGO_RPM)
-
-$(CARGO_DEB):
-	cargo install --quiet --locked --root target/tools cargo-deb@3.8.0
 
 $(CARGO_RPM):
 	cargo install --quiet --locked --root target/tools cargo-generate-rpm@0.21.1
@@ -232,7 +244,7 @@ install:
 	    install -D -m 644 man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; \
 	done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions completions/patroni-check
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions completions/_patroni-check
+	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) completions/_patroni-check
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d completions/patroni-check.fish
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check

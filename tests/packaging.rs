@@ -62,17 +62,14 @@ fn systemd_has_nothing_to_say_against_the_units() {
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
     let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
-    let uninstall = [include_str!("../systemd/debian/prerm"), include_str!("../Cargo.toml")];
+    let uninstall = include_str!("../Cargo.toml");
     let mut sockets = 0;
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap();
         let name = unit.file_name().into_string().unwrap();
         if name.ends_with(".socket") {
             sockets += 1;
-            assert!(
-                part_of.contains(&name.as_str()) && uninstall.iter().all(|script| script.contains(&name)),
-                "{name}"
-            );
+            assert!(part_of.contains(&name.as_str()) && uninstall.contains(&name), "{name}");
         }
         if !name.ends_with(".socket") && !name.ends_with(".service") {
             continue;
@@ -290,7 +287,7 @@ fn every_place_that_holds_a_version_holds_this_one() {
         ("Cargo.toml", format!("\nversion = \"{version}\"\n")),
         ("Cargo.lock", locked.clone()),
         ("fuzz/Cargo.lock", locked),
-        ("systemd/debian/changelog", format!("patroni-check ({version}-1) ")),
+        ("debian/changelog", format!("patroni-check ({version}-1) ")),
     ];
     for (place, text) in places {
         // The newest entry of a changelog is its first one.

@@ -5,6 +5,8 @@ use super::*;
 
 on_each_release! {
     the_package_comes_and_goes: boot,
+    instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal: with_agent,
+    autopkgtest_follows_a_switchover: boot,
     the_demo_runs_with_what_the_release_has: boot,
 }
 
@@ -44,6 +46,51 @@ fn the_package_comes_and_goes(machine: &Machine) {
     machine.sh("! find /etc /usr -name '*patroni-check*' | grep .");
     assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
     drop(patroni);
+}
+
+/// Of whatever unit: the maintainer scripts know instances, and ports of the administrator's own, by
+/// pattern.
+fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    let units = "/etc/systemd/system";
+    let unit = |name: &str, text: &str| fs::write(machine.path(&format!("{units}/{name}")), text).unwrap();
+    let socket = |service: &str, port: SocketAddr| format!("[Socket]\nListenStream={port}\nService={service}\n");
+    unit("patroni-check-cluster@.service", "[Service]\nType=notify\nExecStart=/usr/bin/patroni-check --deadline 5s\n");
+    unit("patroni-check-cluster@.socket", &socket("patroni-check-cluster@%i.service", at(5665)));
+    unit("patroni-check-own.socket", &socket("patroni-check.service", at(5675)));
+    // Nobody has asked for this one.
+    unit("patroni-check-cluster-replica@.socket", &socket("patroni-check-cluster@%i.service", at(5666)));
+    machine.sh("systemctl daemon-reload; systemctl stop patroni-check.service");
+    machine.sh("systemctl start patroni-check-own.socket patroni-check-cluster@16-main.socket");
+    let ports = [PORT, at(5665), at(5675)];
+    machine.inside(|| ports.iter().for_each(|port| assert_eq!(check(*port), READY)));
+    let pid = || property(machine, "MainPID", "patroni-check-cluster@16-main.service");
+    let (before, first) = (pid(), property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"));
+    let outcomes = checking_at(at(5665), machine, || machine.install(&packages().next));
+    assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
+    assert!(!["0", &before].contains(&pid().as_str()));
+    assert_eq!(property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"), first);
+    let active = machine.sh("systemctl list-units --no-legend --plain 'patroni-check*.socket' | cut -d ' ' -f 1");
+    assert_eq!(active, "patroni-check-cluster@16-main.socket\npatroni-check-own.socket\npatroni-check.socket");
+    machine.sh("apt-get remove -y -q patroni-check");
+    machine.inside(|| ports.iter().for_each(|port| assert_eq!(try_check(*port), Outcome::Refused)));
+    assert_eq!(machine.sh("systemctl list-units --no-legend 'patroni-check*'"), "");
+}
+
+/// `debian/tests`, as Debian runs it: with the release's own Patroni, HAProxy, PostgreSQL and etcd.
+/// The container is the isolation that it asks for.
+fn autopkgtest_follows_a_switchover(machine: &Machine) {
+    fs::copy(&packages().first, machine.path("/root/package.deb")).unwrap();
+    fs::create_dir(machine.path("/root/source")).unwrap();
+    let debian = lab::repository().join("debian");
+    let copied = std::process::Command::new("cp").arg("-r").arg(debian).arg(machine.path("/root/source")).status();
+    assert!(copied.unwrap().success());
+    let said = machine.sh(
+        "cd /root && autopkgtest --ignore-restrictions=isolation-container --no-built-binaries package.deb source// \
+         -- null 2>&1 </dev/null",
+    );
+    assert!(said.lines().any(|line| line.starts_with("switchover ") && line.ends_with(" PASS")), "{said}");
 }
 
 fn the_demo_runs_with_what_the_release_has(machine: &Machine) {

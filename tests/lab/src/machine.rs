@@ -13,7 +13,7 @@ pub struct Machine {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// The package as `make deb` builds it, and the same with a higher version.
+/// The package as `make deb` builds it of a program that is built already, and the same with a higher version.
 pub struct Packages {
     pub first: PathBuf,
     pub next: PathBuf,
@@ -43,7 +43,7 @@ impl Machine {
     /// another one.
     pub fn with_agent(release: &'static str) -> Option<Self> {
         // What the package is made of.
-        if !crate::requires(&["root", "make", "target/release/patroni-check", "target/tools/bin/cargo-deb"]) {
+        if !crate::requires(&["root", "make", "dh", "target/release/patroni-check"]) {
             return None;
         }
         let machine = Machine::boot(release)?;
@@ -106,7 +106,6 @@ pub fn packages() -> &'static Packages {
             let root = crate::repository();
             let kept = root.join(format!("target/trees/{version}.deb"));
             std::fs::create_dir_all(root.join("target/trees")).expect("a directory for the trees");
-            // cargo-deb keeps one.
             let built = root.join(format!("target/debian/patroni-check_{version}_{architecture}.deb"));
             std::fs::copy(built, &kept).expect("make deb makes it");
             kept
