@@ -14,7 +14,7 @@
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make quick      what is tested in seconds, whatever is installed
 # make test       everything that is tested, on the real parts; nothing is skipped
-#                 RELEASE=trixie: of the booted Debians that one alone
+#                 RELEASE=trixie: of the booted Debians (bookworm, trixie, forky) that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
 # make deb        a Debian package in target/debian, and its source package; CARGO=true: only the package, of what is built already
 # make rpm        an RPM package in target/generate-rpm

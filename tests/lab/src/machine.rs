@@ -1,6 +1,7 @@
 //! A whole Debian machine, booted with systemd as PID 1 by `tests/nspawn`, with the package
 //! installed.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -10,10 +11,14 @@ use std::thread;
 pub struct Machine {
     release: &'static str,
     leader: u32,
-    _alone: MutexGuard<'static, ()>,
+    _alone: MutexGuard<'static, bool>,
 }
 
-/// The package as `make deb` builds it of a program that is built already, and the same with a higher version.
+/// The exit status of `tests/nspawn up` where Debian's testing can't be installed today.
+const NO_TREE: i32 = 75;
+
+/// The package as `make deb` builds it of a program that is built already, and the same with a
+/// higher version.
 pub struct Packages {
     pub first: PathBuf,
     pub next: PathBuf,
@@ -21,18 +26,33 @@ pub struct Packages {
 
 impl Machine {
     /// Boots a machine of a release, with nothing of ours in it; none where `RELEASE` names another
-    /// one, or none can be booted.
+    /// one, or none can be booted. Nor where testing can't be installed today, unless `RELEASE`
+    /// demands it.
     pub fn boot(release: &'static str) -> Option<Self> {
-        static MACHINES: [(&str, Mutex<()>); 2] = [("bookworm", Mutex::new(())), ("trixie", Mutex::new(()))];
-        if std::env::var("RELEASE").is_ok_and(|only| only != release) {
+        // One of each at a time; and whether it was found that it can't be made.
+        static MACHINES: [(&str, Mutex<bool>); 3] =
+            [("bookworm", Mutex::new(false)), ("trixie", Mutex::new(false)), ("forky", Mutex::new(false))];
+        let only = std::env::var("RELEASE").ok();
+        if only.as_ref().is_some_and(|only| only != release) {
             return None;
         }
         if !crate::requires(&["root", "debootstrap", "systemd-nspawn"]) {
             return None;
         }
         let (_, alone) = MACHINES.iter().find(|(name, _)| *name == release).expect("a known release");
-        let alone = alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut alone = alone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *alone {
+            return None;
+        }
         let output = nspawn(&["up", release]);
+        if output.status.code() == Some(NO_TREE) && only.is_none() {
+            *alone = true;
+            let said = String::from_utf8_lossy(&output.stderr);
+            // Past the capture of the test harness.
+            let last = said.lines().last().unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "LEFT OUT: tests/machines on {release}: {last}");
+            return None;
+        }
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let leader =
             String::from_utf8_lossy(&output.stdout).trim().parse().expect("tests/nspawn up prints a process id");
@@ -121,4 +141,28 @@ fn nspawn(arguments: &[&str]) -> Output {
     let mut command = Command::new("tests/nspawn");
     command.args(arguments).current_dir(crate::repository()).stdin(std::process::Stdio::null());
     command.output().expect("tests/nspawn runs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the releases that do not change the tree can always be made, so it is a failure there.
+    #[test]
+    fn only_testing_may_be_impossible_to_install() {
+        if !crate::requires(&["root", "debootstrap", "systemd-nspawn"]) {
+            return;
+        }
+        let directory = tempfile::TempDir::new().expect("a directory");
+        crate::programs::write_script(&directory.path().join("debootstrap"), "#!/bin/sh\nexit 1\n");
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").expect("a path"));
+        for (release, status) in [("forky", NO_TREE), ("trixie", 1)] {
+            let mut command = Command::new("tests/nspawn");
+            command.args(["up", release]).current_dir(crate::repository()).env("PATH", &path);
+            let output = command.env("CARGO_TARGET_DIR", directory.path()).output().expect("tests/nspawn runs");
+            assert_eq!(output.status.code(), Some(status), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stderr).contains("its tree can't be made today");
+            assert_eq!(said, status == NO_TREE, "{output:?}");
+        }
+    }
 }
