@@ -199,24 +199,31 @@ target/tools/bin/cargo-audit:
 	cargo install --quiet --locked --root target/tools cargo-audit@0.22.2
 
 # Built on the oldest release it is for: the C library's version decides where it runs, and the package says which.
-# dpkg-buildpackage works in a copy of this tree, by debian/rules, which calls the Makefile again. -d: rustup's cargo is no
-# package. With CARGO=true the package is of the program that is there already, and there is no source package.
+# dpkg-buildpackage works in a copy of this tree, by debian/rules, which calls the Makefile again: first for the source package,
+# then for the package, from that one alone. -d: rustup's cargo is no package. With CARGO=true the package is of the program
+# that is there already, and there is no source package.
 DEB_VERSION ?= $(VERSION)-1
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DEB_TREE = target/debian/patroni-check-$(VERSION)
+ORIG = target/debian/patroni-check_$(VERSION).orig
+BUILDPACKAGE = env -u MAKEFLAGS dpkg-buildpackage -d -us -uc
+# Such as: unshare --net
+OFFLINE ?=
 deb: toolchain
-	@tests/install-packages debhelper
+	@tests/install-packages debhelper $(if $(filter true,$(CARGO)),,build-essential)
 	rm -rf $(DEB_TREE) && mkdir -p $(DEB_TREE)
 	tar --create --exclude-vcs --exclude=./target --exclude=./fuzz/target --exclude=./fuzz/artifacts . | tar -xC $(DEB_TREE)
 	sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB_TREE)/debian/changelog
 ifeq ($(CARGO),true)
-	cd $(DEB_TREE) && env -u MAKEFLAGS BUILT_IN=$(abspath $(TARGET)) dpkg-buildpackage -d -us -uc -b
+	cd $(DEB_TREE) && BUILT_IN=$(abspath $(TARGET)) $(BUILDPACKAGE) --build=binary
 else
 	tar --create --xz --exclude=./debian --transform='s|^\.|patroni-check-$(VERSION)|' --sort=name --owner=0 --group=0 \
-	    --numeric-owner --file target/debian/patroni-check_$(VERSION).orig.tar.xz --directory $(DEB_TREE) .
-	debian/vendor target/debian/patroni-check_$(VERSION).orig-vendor.tar.xz
-	tar -xJf target/debian/patroni-check_$(VERSION).orig-vendor.tar.xz --directory $(DEB_TREE)
-	cd $(DEB_TREE) && env -u MAKEFLAGS RUSTUP_HOME=$${RUSTUP_HOME:-$$HOME/.rustup} dpkg-buildpackage -d -us -uc
+	    --numeric-owner --file $(ORIG).tar.xz --directory $(DEB_TREE) .
+	debian/vendor $(ORIG)-vendor.tar.xz
+	tar -xJf $(ORIG)-vendor.tar.xz --directory $(DEB_TREE)
+	cd $(DEB_TREE) && $(BUILDPACKAGE) --build=source
+	rm -rf $(DEB_TREE) && dpkg-source --extract target/debian/patroni-check_$(DEB_VERSION).dsc $(DEB_TREE)
+	cd $(DEB_TREE) && RUSTUP_HOME=$${RUSTUP_HOME:-$$HOME/.rustup} $(OFFLINE) $(BUILDPACKAGE) --build=binary
 endif
 	rm -rf $(DEB_TREE)
 

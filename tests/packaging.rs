@@ -3,7 +3,8 @@
 //! tests/machines.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -62,14 +63,13 @@ fn systemd_has_nothing_to_say_against_the_units() {
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
     let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
-    let uninstall = include_str!("../Cargo.toml");
     let mut sockets = 0;
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap();
         let name = unit.file_name().into_string().unwrap();
         if name.ends_with(".socket") {
             sockets += 1;
-            assert!(part_of.contains(&name.as_str()) && uninstall.contains(&name), "{name}");
+            assert!(part_of.contains(&name.as_str()), "{name}");
         }
         if !name.ends_with(".socket") && !name.ends_with(".service") {
             continue;
@@ -243,34 +243,132 @@ fn manual_pages_settings_and_completions_are_those_of_their_sources() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "maint down drain silent\n", "{output:?}");
 }
 
+/// A package of what is built already, with this release number.
+fn rpm(release: &str, to: &Path) -> PathBuf {
+    let package = to.join(format!("{release}.rpm"));
+    let mut make = Command::new("target/tools/bin/cargo-generate-rpm");
+    make.arg("--set-metadata").arg(format!("release = \"{release}\"")).arg("--output").arg(&package);
+    let made = make.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    package
+}
+
+const RPM: [&str; 3] = ["rpm", "target/release/patroni-check", "target/tools/bin/cargo-generate-rpm"];
+
 #[test]
-fn the_rpm_holds_the_same_and_keeps_settings() {
-    if !requires(&["make", "rpm", "target/release/patroni-check", "target/tools/bin/cargo-generate-rpm"]) {
+fn the_rpm_holds_the_same_and_says_what_it_is() {
+    if !requires(&["make"]) || !requires(&RPM) {
         return;
     }
-    let mut make = Command::new("make");
-    // What cargo builds `make test` has built.
-    let made = make.args(["rpm", "CARGO=true"]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/generate-rpm");
-    let package = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
-    let query = |what: &str| {
-        let output = Command::new("rpm").arg(what).arg("-p").arg(&package).output().unwrap();
+    let root = TempDir::new().unwrap();
+    let package = rpm("1", root.path());
+    let query = |what: &[&str]| {
+        let output = Command::new("rpm").arg("-qp").args(what).arg(&package).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let root = TempDir::new().unwrap();
     install(root.path(), "/usr");
     let list = Command::new("find").args([".", "-type", "f", "-not", "-path", "./build/*"]).current_dir(&root).output();
-    for file in String::from_utf8(list.unwrap().stdout).unwrap().lines() {
+    let packed = query(&["-l"]);
+    for file in String::from_utf8(list.unwrap().stdout).unwrap().lines().filter(|file| *file != "./1.rpm") {
         let file = file.trim_start_matches('.');
-        assert!(query("-ql").lines().any(|line| line == file), "{file}");
+        assert!(packed.lines().any(|line| line == file), "{file}");
     }
-    assert_eq!(query("-qc"), "/etc/default/patroni-check\n");
-    // RPM knows no purge.
-    let scripts = Command::new("rpm").args(["-q", "--scripts", "-p"]).arg(&package).output().unwrap();
-    assert!(
-        String::from_utf8(scripts.stdout).unwrap().contains("rm -f /etc/patroni-check/hold /etc/patroni-check/hold.* ")
+    assert_eq!(query(&["-c"]), "/etc/default/patroni-check\n");
+    let documents = query(&["-d"]);
+    let is_document = |file: &str| {
+        ["doc", "licenses", "man"].iter().any(|directory| file.starts_with(&format!("/usr/share/{directory}/")))
+    };
+    for file in packed.lines() {
+        assert_eq!(documents.lines().any(|line| line == file), is_document(file), "{file}");
+    }
+    // The scripts need a shell, and nothing else that could be missing.
+    let needs = query(&["--requires"]);
+    let of_the_system = ["config(", "ld-linux", "libc.so", "libgcc_s.so", "libm.so", "rpmlib(", "rtld("];
+    for need in needs.lines().filter(|need| !of_the_system.iter().any(|known| need.starts_with(known))) {
+        assert_eq!(need, "/bin/sh");
+    }
+    assert!(needs.contains("/bin/sh\n"));
+    assert_eq!(query(&["--recommends"]), "systemd >= 249\n");
+    // Of each licence that a crate in the program may have.
+    let licence = query(&["--queryformat", "%{LICENSE}"]);
+    let (deny, copyright) = (file("deny.toml"), file("debian/copyright"));
+    let allowed = deny.lines().find_map(|line| line.strip_prefix("allow = [")).unwrap();
+    for allowed in allowed.trim_end_matches(']').split(", ").map(|allowed| allowed.trim_matches('"')) {
+        assert!(licence.contains(allowed), "{allowed}: {licence}");
+        assert!(copyright.contains(&format!("\nLicense: {allowed}\n ")), "debian/copyright: {allowed}");
+    }
+}
+
+/// An empty root with a shell in it, and a systemctl and a systemd-tmpfiles that note in `/log` how
+/// they were called.
+fn root_with_a_shell() -> TempDir {
+    let root = TempDir::new().unwrap();
+    let copied = Command::new("sh")
+        .args(["-euc", "for file in /bin/sh /bin/rm /bin/rmdir $(ldd /bin/sh /bin/rm | grep -o '/[^ :]*'); do cp -L --parents $file $1; done"])
+        .arg("sh")
+        .arg(root.path())
+        .status();
+    assert!(copied.unwrap().success());
+    fs::create_dir(root.path().join("dev")).unwrap();
+    fs::write(root.path().join("dev/null"), "").unwrap();
+    for program in ["systemctl", "systemd-tmpfiles"] {
+        let path = root.path().join("bin").join(program);
+        fs::write(&path, format!("#!/bin/sh\necho \"{program} $*\" >>/log\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+/// With a database of its own. What the scripts do to systemd is what Fedora's macros would do.
+#[test]
+fn the_rpm_comes_and_goes() {
+    if !requires(&["root"]) || !requires(&RPM) {
+        return;
+    }
+    let root = root_with_a_shell();
+    let (first, next) = (rpm("1", root.path()), rpm("2", root.path()));
+    let at = |path: &str| root.path().join(path);
+    // What rpm has said, and how systemd was called.
+    let run = |arguments: &[&str], package: &std::ffi::OsStr| {
+        let _ = fs::remove_file(at("log"));
+        let mut rpm = Command::new("rpm");
+        // Debian's rpm wants to be told that this is meant. The root has no package that could meet a need.
+        rpm.args(["--force-debian", "--nodeps", "--root"]).arg(root.path()).args(arguments).arg(package);
+        let output = rpm.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let is_clean = complaints.lines().all(|line| line.ends_with(" saved as /etc/default/patroni-check.rpmsave"));
+        assert!(output.status.success() && is_clean, "{output:?}");
+        fs::read_to_string(at("log")).unwrap_or_default()
+    };
+    assert_eq!(
+        run(&["--install"], first.as_os_str()),
+        "systemd-tmpfiles --create patroni-check.conf\nsystemctl daemon-reload\n"
     );
+    assert!(at("usr/lib/systemd/system/patroni-check.socket").exists());
+    fs::write(at("etc/default/patroni-check"), "PATRONI_CHECK_WORDS=plain\n").unwrap();
+    let wants = at("etc/systemd/system/sockets.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink("/usr/lib/systemd/system/patroni-check.socket", wants.join("patroni-check.socket"))
+        .unwrap();
+    fs::create_dir_all(at("etc/patroni-check/16-main")).unwrap();
+    for hold in ["hold", "hold.replica", "16-main/hold"] {
+        fs::write(at("etc/patroni-check").join(hold), "new disk\n").unwrap();
+    }
+    // A restart of the services, and no word to a socket.
+    assert_eq!(
+        run(&["--upgrade"], next.as_os_str()),
+        "systemd-tmpfiles --create patroni-check.conf\nsystemctl daemon-reload\n\
+         systemctl try-restart patroni-check.service patroni-check-cluster@*.service\nsystemctl daemon-reload\n"
+    );
+    assert_eq!(fs::read_to_string(at("etc/default/patroni-check")).unwrap(), "PATRONI_CHECK_WORDS=plain\n");
+    assert!(wants.join("patroni-check.socket").is_symlink() && at("etc/patroni-check/hold").exists());
+    assert_eq!(
+        run(&["--erase"], "patroni-check".as_ref()),
+        "systemctl stop patroni-check*.socket patroni-check.service patroni-check-cluster@*.service\n\
+         systemctl daemon-reload\n"
+    );
+    let left = Command::new("find").args([".", "-name", "*patroni-check*"]).current_dir(&root).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "./etc/default/patroni-check.rpmsave\n");
 }
 
 /// Of the repository.

@@ -1,29 +1,32 @@
-//! A newcomer's first command, in a fresh tree of the release with nothing but make and git. The
-//! others, which take longer: `tests/newcomer RELEASE`.
+//! A newcomer's first command, in a fresh tree of the release with nothing but make and git, and the
+//! source package. The others, which take longer: `tests/newcomer RELEASE`.
 
 use std::process::Command;
+
+/// What the command said; none where `RELEASE` names another one, or there can be no tree.
+fn newcomer(release: &str, who: &str, command: &str) -> Option<String> {
+    if std::env::var("RELEASE").is_ok_and(|only| only != release) || !lab::requires(&["root", "debootstrap"]) {
+        return None;
+    }
+    let mut newcomer = Command::new("tests/newcomer");
+    newcomer.args([release, who, command]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = newcomer.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    Some(said)
+}
 
 /// As root and as a user with sudo: ends with a cargo and a rustc that can build us, and without
 /// clippy only in so many words.
 fn the_toolchain_comes_from_the_release(release: &str) {
-    if std::env::var("RELEASE").is_ok_and(|only| only != release) {
-        return;
-    }
-    if !lab::requires(&["root", "debootstrap"]) {
-        return;
-    }
     // Debian 13's compiler is the one that Cargo.toml declares to be enough.
     let check = if release == "trixie" { "cargo check --locked --quiet" } else { ":" };
     let has = format!(
         "tests/install-toolchain fmt clippy && cargo --version && rustc --version && cargo fmt --version && \
          cc --version && {{ cargo clippy --version || true; }} && {{ [ $(id -u) != 0 ] || {check}; }}"
     );
-    let mut command = Command::new("tests/newcomer");
-    command.args([release, "root user", &has]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let Some(said) = newcomer(release, "root user", &has) else { return };
     let left_out = said.matches("LEFT OUT: rust-clippy, which this Rust comes without").count();
-    assert!(output.status.success(), "{said}");
     let declared = concat!("\nrustc ", env!("CARGO_PKG_RUST_VERSION"), ".");
     assert!(release != "trixie" || said.contains(declared), "no compiler of the declared version was tried: {said}");
     let wanted = if release == "bookworm" { (2, 0) } else { (0, 2) };
@@ -40,4 +43,16 @@ mod the_toolchain_comes_from {
     fn trixie() {
         test("trixie");
     }
+}
+
+/// By Debian's own cargo, of the crates in the source package and without a network. Both are free
+/// of lintian's errors and warnings.
+#[test]
+fn the_source_package_builds_offline() {
+    newcomer(
+        "trixie",
+        "root",
+        "tests/install-packages lintian && make deb OFFLINE='unshare --net' && dpkg-checkbuilddeps && \
+         lintian --allow-root --fail-on error,warning target/debian/*.changes",
+    );
 }
