@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_patroni_check_global_optspecs
-    string join \n patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= probe= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
+    string join \n instance= patroni= endpoint= connection= also= listen= words= on-failure= on-standby= calm= probe= deadline= max-age= grace= cacert= cert= key= insecure hold-file= h/help V/version
 end
 
 function __fish_patroni_check_needs_command
@@ -24,6 +24,7 @@ function __fish_patroni_check_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l endpoint -d 'Endpoint to answer for' -r
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -l connection -d 'What a passed connection is for' -r
@@ -54,7 +55,9 @@ complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "explain
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "haproxy-config" -d 'Write an HAProxy configuration for this cluster'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "is" -d 'Say by the exit status whether this node may take the traffic'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "hold" -d 'Answer checks with MAINT or DRAIN until `release`'
+complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "instances" -d 'Show this host\'s clusters, and what to enable for each'
 complete -c patroni-check -n "__fish_patroni_check_needs_command" -f -a "release" -d 'End holds'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l cert -d 'Our certificate for Patroni' -r -F
@@ -85,6 +88,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-conf
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l stats-socket -d 'Admin socket' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l maxconn -d 'Most connections to a server' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l resolvers -d 'Resolve servers\' names while HAProxy runs' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l cert -d 'Our certificate for Patroni' -r -F
@@ -96,6 +100,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-conf
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l wait -d 'Wait this long for a yes' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l deadline -d 'Wait this long for Patroni\'s answer' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l cert -d 'Our certificate for Patroni' -r -F
@@ -107,6 +112,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -l insec
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand is" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l on -d 'Only on this endpoint' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l for -d 'End by itself after this time, such as 2h' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l cert -d 'Our certificate for Patroni' -r -F
@@ -117,7 +123,16 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l for
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l list -d 'List the holds, and change nothing'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l instance -d 'One of several clusters on this host' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l patroni -d 'Patroni\'s REST API' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l cacert -d 'Trust these authorities for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l cert -d 'Our certificate for Patroni' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l key -d 'Key of our certificate' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -l insecure -d 'Accept any certificate from Patroni'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand instances" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l on -d 'Only the hold on this endpoint' -r
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l instance -d 'One of several clusters on this host' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l patroni -d 'Patroni\'s REST API' -r
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cacert -d 'Trust these authorities for Patroni' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand release" -l cert -d 'Our certificate for Patroni' -r -F

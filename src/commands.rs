@@ -4,6 +4,8 @@
 pub mod explain;
 pub mod haproxy_config;
 pub mod hold;
+pub mod instances;
 pub mod is;
+mod listening;
 pub mod one_shot;
 mod table;

@@ -1,6 +1,8 @@
 //! The settings as they are meant, whichever way they were given. What depends on files or on an
 //! endpoint is checked when it is used.
 
+mod instance;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +16,11 @@ use crate::observe::Subject;
 use crate::patroni::{BaseUrl, Client, Tls};
 use crate::probe::Target;
 use crate::view::{OnFailure, OnStandby, Probing, View};
+
+pub use instance::Instance;
+
+/// Where Patroni is, unless the settings say otherwise.
+pub const PATRONI: &str = "http://localhost:8008";
 
 /// Where a hold is, unless the settings say otherwise.
 pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
@@ -90,6 +97,8 @@ impl std::error::Error for BadConfiguration {}
 /// All settings. `docs/guide.md` explains each from the operator's side.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Which of several clusters on this host; none where there is one.
+    pub instance: Option<Instance>,
     /// Where Patroni's REST API is.
     pub patroni: BaseUrl,
     /// Other Patronis of the cluster, which only `haproxy-config` asks.

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use patroni_check::cli::{Command, CommandLine};
-use patroni_check::commands::{explain, haproxy_config, hold, is, one_shot};
+use patroni_check::commands::{explain, haproxy_config, hold, instances, is, one_shot};
 use patroni_check::config::{BadConfiguration, Config};
 use patroni_check::server;
 use patroni_check::systemd::activation::{Activation, NoSocket};
-use patroni_check::systemd::journal::complain;
+use patroni_check::systemd::journal::{self, complain};
 
 fn main() -> ExitCode {
     match run() {
@@ -38,6 +38,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         None => answer(&config)?,
         Some(Command::Explain { views, json }) => return explain::run(&config, &views, json),
         Some(Command::HaproxyConfig(order)) => return haproxy_config::run(&config, &order),
+        Some(Command::Instances { files }) => return instances::run(&files),
         Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),
         Some(Command::Hold(order)) => hold::begin(&config, &order)?,
         Some(Command::ListHolds) => hold::list(&config)?,
@@ -47,6 +48,9 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn answer(config: &Config) -> Result<(), Box<dyn Error>> {
+    if let Some(instance) = &config.instance {
+        journal::sign(instance);
+    }
     match Activation::find(config)? {
         Activation::Listeners(listeners) => server::serve(listeners, config),
         Activation::Connection(connection, role) => one_shot::answer(connection, &role, config),

@@ -4,12 +4,14 @@ mod base_url;
 pub mod body;
 mod certificate;
 mod client;
+mod configuration;
 mod failure;
 mod tls;
 mod transport;
 
 pub use base_url::BaseUrl;
 pub use client::{Answer, Client, Observation, ask, http_agent};
+pub use configuration::Configuration;
 pub use failure::{Failure, NoAnswer};
 pub use tls::Tls;
 pub(crate) use transport::GIVE_UP;

@@ -42,7 +42,16 @@ fn systemd_has_nothing_to_say_against_the_units() {
     };
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap().file_name().into_string().unwrap();
-        if unit.ends_with(".socket") || unit.ends_with(".service") {
+        if unit.ends_with("@.socket") {
+            // Without a port it is none, and that is all there is to say.
+            assert!(verify(&unit).contains("no Listen setting"), "{unit}");
+            let instance = unit.replace('@', "@16-main");
+            fs::create_dir(units.join(format!("{instance}.d"))).unwrap();
+            fs::write(units.join(format!("{instance}.d/port.conf")), "[Socket]\nListenStream=5565\n").unwrap();
+            fs::copy(units.join(&unit), units.join(&instance)).unwrap();
+            assert_eq!(verify(&instance), "", "{instance}");
+            fs::remove_file(units.join(&instance)).unwrap();
+        } else if unit.ends_with(".socket") || unit.ends_with(".service") {
             assert_eq!(verify(&unit), "", "{unit}");
         }
     }
@@ -63,11 +72,18 @@ fn systemd_has_nothing_to_say_against_the_units() {
 fn the_service_steps_aside_for_each_socket_and_wants_none() {
     let service = include_str!("../systemd/patroni-check.service");
     let part_of: Vec<_> = service.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
-    let mut sockets = 0;
+    let instance = include_str!("../systemd/patroni-check-cluster@.service");
+    let part_of_an_instance: Vec<_> =
+        instance.lines().find_map(|line| line.strip_prefix("PartOf=")).unwrap().split(' ').collect();
+    let (mut sockets, mut instances) = (0, 0);
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
         let unit = unit.unwrap();
         let name = unit.file_name().into_string().unwrap();
-        if name.ends_with(".socket") {
+        if name.ends_with("@.socket") {
+            instances += 1;
+            let own = name.replace('@', "@%i");
+            assert!(part_of_an_instance.contains(&own.as_str()), "{name}");
+        } else if name.ends_with(".socket") {
             sockets += 1;
             assert!(part_of.contains(&name.as_str()), "{name}");
         }
@@ -78,9 +94,69 @@ fn the_service_steps_aside_for_each_socket_and_wants_none() {
         let pulls = ["Requires=", "Wants=", "BindsTo=", "Upholds=", "Sockets="];
         assert!(!text.lines().any(|line| pulls.iter().any(|pull| line.starts_with(pull))), "{name}");
         // A limit of either kind would close the port.
-        assert!(name.contains('@') || text.contains("\nStartLimitIntervalSec=0\n"), "{name}");
+        let is_of_a_connection = name.ends_with("@.service") && !name.contains("-cluster");
+        assert!(is_of_a_connection || text.contains("\nStartLimitIntervalSec=0\n"), "{name}");
     }
-    assert_eq!(part_of.len(), sockets);
+    assert_eq!((part_of.len(), part_of_an_instance.len()), (sockets, instances));
+    assert_eq!(sockets, instances);
+}
+
+/// The lines of a unit that mean something.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect()
+}
+
+/// What holds for the units without an instance holds for those of instances, but for what makes an
+/// instance one.
+#[test]
+fn an_instance_differs_from_what_is_none_in_what_it_has_of_its_own() {
+    let own = [
+        ("Description=Answers HAProxy's agent-check from Patroni's REST API", ", for %i"),
+        ("ExecStart=/usr/bin/patroni-check", " --instance %i"),
+        (
+            "EnvironmentFile=-/etc/default/patroni-check",
+            "EnvironmentFile=-/etc/patroni-check/%i.env\nSyslogIdentifier=patroni-check@%i",
+        ),
+        ("User=patroni-check", "User=pcheck-%i"),
+        ("RuntimeDirectory=patroni-check", "-cluster/%i"),
+    ];
+    let service: Vec<String> = lines(include_str!("../systemd/patroni-check.service"))
+        .into_iter()
+        .map(|line| match own.iter().find(|(before, _)| *before == line) {
+            Some((_, whole)) if whole.contains('=') => (*whole).to_owned(),
+            Some((_, more)) => format!("{line}{more}"),
+            None if line.starts_with("PartOf=") => {
+                line.replace("patroni-check", "patroni-check-cluster").replace(".socket", "@%i.socket")
+            }
+            None => line.to_owned(),
+        })
+        .collect();
+    assert_eq!(service.join("\n"), lines(include_str!("../systemd/patroni-check-cluster@.service")).join("\n"));
+    for which in ["", "-replica", "-agent-send", "-http", "-metrics"] {
+        let (plain, instance) = (
+            file(&format!("systemd/patroni-check{which}.socket")),
+            file(&format!("systemd/patroni-check-cluster{which}@.socket")),
+        );
+        let (plain, instance) = (lines(&plain), lines(&instance));
+        // A port is each instance's own, and there is no Accept=yes.
+        let left_out =
+            ["ListenStream=", "MaxConnections=", "MaxConnectionsPerSource=", "LogLevelMax=", "Documentation="];
+        let is_kept = |line: &&&str| !left_out.iter().any(|setting| line.starts_with(setting));
+        for line in plain.iter().filter(is_kept) {
+            let line = match line.split_once('=') {
+                Some(("Service", _)) => "Service=patroni-check-cluster@%i.service",
+                Some(("Description", _)) => continue,
+                _ => line,
+            };
+            assert!(instance.contains(&line), "{which}: {line}");
+        }
+        assert!(
+            !instance.iter().any(|line| line.starts_with("ListenStream=") || line.starts_with("Accept=")),
+            "{which}"
+        );
+        assert!(instance.contains(&"Service=patroni-check-cluster@%i.service"), "{which}");
+        assert!(instance.iter().any(|line| line.starts_with("Description=") && line.contains("of %i")), "{which}");
+    }
 }
 
 /// The lines of a unit's sandbox.
@@ -134,7 +210,6 @@ fn the_services_are_protected_alike() {
 /// A process for one check is the same on each port.
 #[test]
 fn the_templates_differ_in_their_role_only() {
-    let lines = |text: &'static str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
     let of_the_primary = lines(include_str!("../systemd/patroni-check@.service"));
     let others = [
         (include_str!("../systemd/patroni-check-replica@.service"), "--endpoint /replica"),
@@ -162,6 +237,7 @@ fn a_prefix_is_heeded_in_the_units() {
     install(root.path(), "/opt/pc");
     for unit in [
         "patroni-check.service",
+        "patroni-check-cluster@.service",
         "patroni-check@.service",
         "patroni-check-replica@.service",
         "patroni-check-http@.service",
@@ -170,7 +246,7 @@ fn a_prefix_is_heeded_in_the_units() {
         assert!(text.lines().any(|line| line.starts_with("ExecStart=/opt/pc/bin/patroni-check")), "{text}");
         // Where the root is another one, the program is in it.
         let bound = text.lines().find_map(|line| line.strip_prefix("BindReadOnlyPaths="));
-        assert_eq!(bound.is_none(), unit == "patroni-check.service");
+        assert_eq!(bound.is_none(), ["patroni-check.service", "patroni-check-cluster@.service"].contains(&unit));
         assert!(bound.is_none_or(|bound| bound.split(' ').any(|path| path == "/opt/pc")), "{text}");
     }
     assert!(root.path().join("opt/pc/bin/patroni-check").exists());

@@ -1,7 +1,9 @@
 //! What is meant by what was typed.
 
+use std::path::PathBuf;
+
 use super::options::Options;
-use super::subcommands::{Explain, HaproxyConfig, Hold, Is, Release, TypedCommand};
+use super::subcommands::{Explain, HaproxyConfig, Hold, Instances, Is, Release, TypedCommand};
 use crate::commands::haproxy_config::write::Write;
 use crate::commands::haproxy_config::{self, stats_socket};
 use crate::commands::hold::Order;
@@ -39,6 +41,11 @@ pub enum Command {
     Hold(Order),
     /// Show what holds there are.
     ListHolds,
+    /// Show the clusters of this host, and what to enable for them.
+    Instances {
+        /// Their configurations; those in Patroni's directory without any.
+        files: Vec<PathBuf>,
+    },
     /// End holds.
     Release {
         /// On these endpoints, or all.
@@ -50,6 +57,7 @@ impl TryFrom<Options> for CommandLine {
     type Error = BadConfiguration;
 
     fn try_from(Options { settings, command }: Options) -> Result<Self, BadConfiguration> {
+        let hold_file = settings.hold_file();
         let mut patronis = settings.patroni.into_iter();
         let patroni = patronis.next().ok_or_else(|| BadConfiguration("--patroni: no address".into()))?;
         let others: Vec<_> = patronis.collect();
@@ -59,6 +67,7 @@ impl TryFrom<Options> for CommandLine {
         let default = settings.endpoint.clone();
         let listen = settings.listen.into_iter().map(|listen| (listen.address, listen.role_or(&default))).collect();
         let config = Config {
+            instance: settings.instance,
             patroni,
             others,
             tls: Tls {
@@ -76,10 +85,17 @@ impl TryFrom<Options> for CommandLine {
             calm: settings.calm,
             probe: settings.probe,
             limits: Limits { deadline: settings.deadline, max_age: settings.max_age, grace: settings.grace },
-            hold_file: settings.hold_file,
+            hold_file,
             runtime_directory: None,
         };
         Ok(CommandLine { config, command: command.map(Command::from) })
+    }
+}
+
+impl TypedCommand {
+    /// Whether it is about the cluster of one service, by its settings.
+    pub(super) fn is_of_one_cluster(&self) -> bool {
+        !matches!(self, TypedCommand::Instances(_))
     }
 }
 
@@ -95,6 +111,7 @@ impl From<TypedCommand> for Command {
             TypedCommand::Hold(Hold { reason, drain, on, lasting, force, list: _ }) => {
                 Command::Hold(Order { on, drain, lasting, force, reason: reason.join(" ") })
             }
+            TypedCommand::Instances(Instances { files }) => Command::Instances { files },
             TypedCommand::Release(Release { on }) => Command::Release { on },
         }
     }

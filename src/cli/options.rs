@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 
 use super::subcommands::TypedCommand;
 use super::values::{DEADLINES, FORMATS, Listen, absolute, duration, one_of, yes_or_no};
-use crate::config::{HOLD_FILE, ListenerRole};
+use crate::config::{HOLD_FILE, Instance, ListenerRole, PATRONI};
 use crate::haproxy::reply::ReplyFormat;
 use crate::patroni::BaseUrl;
 use crate::probe::Target;
@@ -58,11 +58,21 @@ pub(super) struct Options {
 // No doc comment: clap would take it for what the program does.
 #[derive(Debug, Args)]
 pub(super) struct SettingOptions {
+    /// One of several clusters on this host
+    ///
+    /// The name of an instance, such as `16-main`: its units are patroni-check-cluster@16-main, and its
+    /// settings are in /etc/patroni-check/16-main.env. They must have --patroni, which has no default
+    /// then. The default of --hold-file is /etc/patroni-check/16-main/hold then. The commands are about
+    /// this instance. `patroni-check instances` shows what there is to enable.
+    #[arg(long, global = true, env = "PATRONI_CHECK_INSTANCE", hide_env = true, value_name = "NAME")]
+    #[arg(hide_short_help = true)]
+    pub(super) instance: Option<Instance>,
+
     /// Patroni's REST API
     ///
     /// Its address: http or https, a host and a port, and nothing after the port.
     #[arg(long, global = true, env = "PATRONI_CHECK_PATRONI", hide_env = true, value_name = "URL")]
-    #[arg(default_value = "http://localhost:8008", value_delimiter = ' ')]
+    #[arg(default_value = PATRONI, value_delimiter = ' ')]
     pub(super) patroni: Vec<BaseUrl>,
 
     /// Endpoint to answer for
@@ -95,6 +105,7 @@ pub(super) struct SettingOptions {
     /// 64 times at most. In the environment the endpoints are separated by spaces:
     /// `/replica?lag=16MB /sync`.
     #[arg(long, env = "PATRONI_CHECK_ALSO", hide_env = true, value_name = "ENDPOINT", value_delimiter = ' ')]
+    #[arg(hide_short_help = true)]
     pub(super) also: Vec<View>,
 
     /// Listen on this address and port
@@ -258,4 +269,23 @@ pub(super) struct SettingOptions {
     #[arg(long, global = true, env = "PATRONI_CHECK_HOLD_FILE", hide_env = true, value_name = "FILE")]
     #[arg(default_value = HOLD_FILE, hide_short_help = true, value_parser = absolute)]
     pub(super) hold_file: PathBuf,
+
+    /// Which of these nobody has set.
+    #[arg(skip)]
+    pub(super) unset: Unset,
+}
+
+/// Options that nobody has set, of those whose default an instance does not share.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Unset {
+    pub(super) patroni: bool,
+    pub(super) hold_file: bool,
+}
+
+impl SettingOptions {
+    /// Where the hold is.
+    pub(super) fn hold_file(&self) -> PathBuf {
+        let of_instance = self.instance.as_ref().filter(|_| self.unset.hold_file).map(Instance::hold_file);
+        of_instance.unwrap_or_else(|| self.hold_file.clone())
+    }
 }

@@ -10,15 +10,19 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::meant::CommandLine;
-use super::options::{Options, SettingOptions};
+use super::options::{Options, SettingOptions, Unset};
 use super::subcommands::TypedCommand;
-use crate::config::{BadConfiguration, HOLD_FILE, RUNTIME_DIRECTORY};
+use crate::config::{BadConfiguration, HOLD_FILE, Instance, RUNTIME_DIRECTORY};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;
+use crate::systemd::socket_units::{is_plain_in_use, ports};
 use crate::text::single_spaced;
 
 /// The environment variables that are ours begin so.
 const PREFIX: &str = "PATRONI_CHECK_";
+
+/// The setting that the commands compare with the service's.
+const HOLD_FILE_VARIABLE: &str = "PATRONI_CHECK_HOLD_FILE";
 
 /// No value is longer: a path's length (`PATH_MAX`).
 const VALUE_LIMIT: usize = 4096;
@@ -37,18 +41,24 @@ impl CommandLine {
     /// # Errors
     /// Anything that can't be meant.
     pub fn read() -> Result<Self, BadConfiguration> {
-        let mut options = Options::with_defaults(&Settings::new())?;
-        if let Some(command) = &options.command {
-            let service = ServiceSettings::find();
+        let mut options = Options::with_defaults(&Settings::new(), &[])?;
+        if let Some(command) = options.command.as_ref().filter(|command| command.is_of_one_cluster()) {
+            options.check_which(command)?;
+            let instance = options.settings.instance.as_ref();
+            let service = ServiceSettings::find(instance);
             let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
             let settings = settings_of(&service, command);
-            options = Options::with_defaults(&settings).map_err(of_service)?;
+            let ports = match command {
+                TypedCommand::HaproxyConfig(_) => instance.map(ports).unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            options = Options::with_defaults(&settings, &ports).map_err(of_service)?;
             if !matches!(options.command, Some(TypedCommand::HaproxyConfig(_))) {
                 options.check_hold_file(&service, &settings)?;
             }
         }
         let mut meant = options.validate()?;
-        meant.config.runtime_directory = runtime_directory(meant.command.is_some());
+        meant.config.runtime_directory = runtime_directory(meant.command.is_some(), meant.config.instance.as_ref());
         Ok(meant)
     }
 
@@ -66,6 +76,14 @@ impl CommandLine {
 impl Options {
     fn validate(self) -> Result<CommandLine, BadConfiguration> {
         let settings = &self.settings;
+        let is_of_one_cluster = self.command.as_ref().is_none_or(TypedCommand::is_of_one_cluster);
+        if let Some(instance) = settings.instance.as_ref().filter(|_| is_of_one_cluster && settings.unset.patroni) {
+            return Err(BadConfiguration(format!(
+                "instance {instance} has no PATRONI_CHECK_PATRONI, and there is no default for one of several \
+                 clusters; it is set in {} (see patroni-check instances)",
+                instance.settings()
+            )));
+        }
         if settings.cert.is_some() != settings.key.is_some() {
             return Err(BadConfiguration("--cert and --key need each other".into()));
         }
@@ -78,15 +96,25 @@ impl Options {
         CommandLine::try_from(self)
     }
 
-    /// The options. The command line wins over the environment, and both win over these settings.
-    fn with_defaults(settings: &Settings) -> Result<Self, BadConfiguration> {
+    /// The options. The command line wins over the environment, and both win over these settings, and
+    /// these ports of `haproxy-config`.
+    fn with_defaults(settings: &Settings, ports: &[(&str, u16)]) -> Result<Self, BadConfiguration> {
         let own = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.is_empty()));
         let own: BTreeMap<String, bool> = own.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         let is_empty = |name: &String| own.get(name) == Some(&true);
         let with_settings = |command: clap::Command| {
-            if settings.is_empty() && !own.keys().any(is_empty) {
+            if settings.is_empty() && ports.is_empty() && !own.keys().any(is_empty) {
                 return command;
             }
+            let command = match ports {
+                [] => command,
+                _ => command.mut_subcommand("haproxy-config", |command| {
+                    command.mut_args(|arg| match ports.iter().find(|(option, _)| arg.get_id() == option) {
+                        Some((_, port)) => arg.default_value(port.to_string()),
+                        None => arg,
+                    })
+                }),
+            };
             command.mut_args(|arg| {
                 let Some(name) = variable(&arg) else { return arg };
                 let arg = if is_empty(&name) { arg.env(None::<&str>) } else { arg };
@@ -96,7 +124,7 @@ impl Options {
                 }
             })
         };
-        let options = match Options::without_a_command(with_settings, std::env::args_os()) {
+        let mut options = match Options::without_a_command(with_settings, std::env::args_os()) {
             Some(options) => options,
             None => Options::read(&matches_of(with_settings(Options::command()), std::env::args_os())?)?,
         };
@@ -110,11 +138,16 @@ impl Options {
                 )));
             }
         }
+        let is_set = |name: &str| settings.get(name).is_some_and(|value| !value.is_empty());
+        options.settings.unset.patroni &= !is_set("PATRONI_CHECK_PATRONI");
+        options.settings.unset.hold_file &= !is_set(HOLD_FILE_VARIABLE);
         Ok(options)
     }
 
     fn read(matches: &ArgMatches) -> Result<Self, BadConfiguration> {
-        Options::from_arg_matches(matches).map_err(|e| BadConfiguration(one_line(&e)))
+        let mut options = Options::from_arg_matches(matches).map_err(|e| BadConfiguration(one_line(&e)))?;
+        options.settings.unset = unset(matches);
+        Ok(options)
     }
 
     /// The options of a line without a command. None for any other line, and for one that is
@@ -129,19 +162,46 @@ impl Options {
         let command = SettingOptions::augment_args(clap::Command::new("patroni-check")).disable_help_flag(true);
         let matches = with_settings(command).try_get_matches_from(line).ok()?;
         check_lengths(&matches).ok()?;
-        Some(Options { settings: SettingOptions::from_arg_matches(&matches).ok()?, command: None })
+        let mut settings = SettingOptions::from_arg_matches(&matches).ok()?;
+        settings.unset = unset(&matches);
+        Some(Options { settings, command: None })
+    }
+
+    /// Refuses a command that does not say which of several clusters it is about. A hold that no
+    /// service reads must not look like one.
+    fn check_which(&self, command: &TypedCommand) -> Result<(), BadConfiguration> {
+        let is_about_hold = matches!(command, TypedCommand::Hold(_) | TypedCommand::Release(_));
+        let unset = self.settings.unset;
+        let is_said = if is_about_hold { !unset.hold_file } else { !unset.patroni };
+        if self.settings.instance.is_some() || is_said {
+            return Ok(());
+        }
+        let instances: Vec<_> = Instance::all().iter().map(|instance| format!("--instance {instance}")).collect();
+        let names = instances.join(", ");
+        if instances.is_empty() {
+            Ok(())
+        } else if is_plain_in_use() {
+            if is_about_hold {
+                complain(&format!("this is about patroni-check.socket alone; this host also has {names}"));
+            }
+            Ok(())
+        } else {
+            Err(BadConfiguration(format!("which cluster of this host? Say {}", names.replace(", ", " or "))))
+        }
     }
 
     /// Refuses a hold file that the service can't see.
     fn check_hold_file(&self, service: &ServiceSettings, settings: &Settings) -> Result<(), BadConfiguration> {
-        let file = self.settings.hold_file.display();
-        let of_service = settings.get("PATRONI_CHECK_HOLD_FILE").filter(|value| !value.is_empty());
-        let of_service = of_service.map_or(HOLD_FILE, String::as_str);
+        let own = self.settings.hold_file();
+        let file = own.display();
+        let of_service = settings.get(HOLD_FILE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let by_default = self.settings.instance.as_ref().map_or_else(|| HOLD_FILE.into(), Instance::hold_file);
+        let of_service = of_service.unwrap_or(by_default);
         let from = &service.from;
-        match service.why_hidden(&self.settings.hold_file) {
+        match service.why_hidden(&own) {
             _ if !service.is_known() => Ok(()),
-            _ if self.settings.hold_file != Path::new(of_service) => {
-                complain(&format!("--hold-file {file}: {from} uses another file, {of_service}"));
+            _ if own != of_service => {
+                complain(&format!("--hold-file {file}: {from} uses another file, {}", of_service.display()));
                 Ok(())
             }
             Some(why) => Err(BadConfiguration(format!(
@@ -154,14 +214,20 @@ impl Options {
 
 /// Where systemd has made a directory for this process (systemd.exec(5), `RuntimeDirectory=`); for a
 /// command, where it makes one for the service.
-fn runtime_directory(is_command: bool) -> Option<PathBuf> {
+fn runtime_directory(is_command: bool, instance: Option<&Instance>) -> Option<PathBuf> {
     let named = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
     // There may be several, with colons between them.
     let first = named.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
     match Path::new(OsStr::from_bytes(first)) {
         directory if directory.is_absolute() => Some(directory.to_owned()),
-        _ => is_command.then(|| RUNTIME_DIRECTORY.into()),
+        _ => is_command.then(|| instance.map_or_else(|| RUNTIME_DIRECTORY.into(), Instance::runtime_directory)),
     }
+}
+
+/// Which options are at the default of the program.
+fn unset(matches: &ArgMatches) -> Unset {
+    let is_unset = |id| matches.value_source(id) == Some(ValueSource::DefaultValue);
+    Unset { patroni: is_unset("patroni"), hold_file: is_unset("hold_file") }
 }
 
 fn variable(arg: &Arg) -> Option<String> {
@@ -176,7 +242,10 @@ fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Settings {
     let is_about_hold = match command {
         TypedCommand::Hold(hold) => !hold.drain,
         TypedCommand::Release(_) => true,
-        TypedCommand::Explain(_) | TypedCommand::HaproxyConfig(_) | TypedCommand::Is(_) => false,
+        TypedCommand::Explain(_)
+        | TypedCommand::HaproxyConfig(_)
+        | TypedCommand::Instances(_)
+        | TypedCommand::Is(_) => false,
     };
     let line = ["patroni-check"].into_iter().chain(service.arguments.iter().map(String::as_str)).map(OsString::from);
     let own = Options::command().mut_args(|arg| arg.env(None::<&str>));

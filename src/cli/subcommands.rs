@@ -85,6 +85,12 @@ pub(super) enum TypedCommand {
         1  not held: draining is refused, or the file can't be written\n  \
         2  wrong usage or configuration")]
     Hold(Hold),
+    /// Show this host's clusters, and what to enable for each
+    ///
+    /// Reads Patroni's configurations and prints a script, which says in comments what answers for
+    /// each cluster, and enables what is missing. Read it, then run it: `sudo patroni-check instances |
+    /// sudo sh`. It changes no file that is there. What can't be read is told and not guessed.
+    Instances(Instances),
     /// End holds
     ///
     /// Patroni decides again, from the next check on.
@@ -132,6 +138,14 @@ pub(super) struct Hold {
     /// Also those that are over, and files beside them with names that are no endpoint's.
     #[arg(long)]
     pub(super) list: bool,
+}
+
+/// Of what `instances` tells.
+#[derive(Debug, Args)]
+pub(super) struct Instances {
+    /// Patroni's configurations, if they are not /etc/patroni/*.yml
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// What `release` may be told.

@@ -31,8 +31,13 @@ impl BaseUrl {
         self.port
     }
 
+    /// The host, in lower case; an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether its host is a name that a lookup has to tell the address of.
-    pub(super) fn is_looked_up(&self) -> bool {
+    pub(crate) fn is_looked_up(&self) -> bool {
         let is_address = self.host.starts_with('[') || self.host.parse::<Ipv4Addr>().is_ok();
         self.host != LOCALHOST && !is_address
     }

@@ -2,15 +2,16 @@
 //! the journal.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use libsystemd::logging::{Priority, connected_to_journal, journal_send};
 
 use super::activation::is_connection;
+use crate::config::Instance;
 use crate::haproxy::reply::Reply;
 use crate::patroni::Observation;
 use crate::patroni::body::Body;
@@ -21,6 +22,18 @@ use crate::view::View;
 /// Entries that may wait for the journal; more are counted and dropped. A change of verdict is an
 /// entry.
 const WAITING: usize = 256;
+
+/// The instance whose entries this process writes. A process is of one for good.
+static INSTANCE: OnceLock<Instance> = OnceLock::new();
+
+/// From now on the entries of this process are those of this instance.
+pub fn sign(instance: &Instance) {
+    let _ = INSTANCE.set(instance.clone());
+}
+
+fn identifier() -> String {
+    INSTANCE.get().map_or_else(|| "patroni-check".to_owned(), Instance::identifier)
+}
 
 /// A change of verdict.
 pub struct Change<'a> {
@@ -101,7 +114,9 @@ impl Journal {
 
 impl Entry {
     fn plain(priority: Priority, message: String) -> Self {
-        Entry { priority, message, fields: vec![("SYSLOG_IDENTIFIER", "patroni-check".to_owned())] }
+        let mut fields = vec![("SYSLOG_IDENTIFIER", identifier())];
+        fields.extend(INSTANCE.get().map(|instance| ("PATRONI_CHECK_INSTANCE", instance.to_string())));
+        Entry { priority, message, fields }
     }
 
     fn of(change: &Change) -> Self {
@@ -139,7 +154,7 @@ impl Entry {
         // Under inetd the client would read it: HAProxy takes each word for an order that it knows,
         // `down` for instance.
         if !is_written && !is_clients {
-            let _ = writeln!(io::stderr(), "patroni-check: {}", self.message);
+            let _ = writeln!(io::stderr(), "{}: {}", identifier(), self.message);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::env_file;
 use super::units::{self, Unit};
+use crate::config::Instance;
 use crate::file::read_at_most;
 
 /// The settings of the units (`EnvironmentFile=`), and of a host whose systemd knows none.
@@ -34,9 +35,18 @@ pub(crate) struct ServiceSettings {
 }
 
 impl ServiceSettings {
-    /// The service that answers checks on this host. Without one its settings file counts alone.
-    pub(crate) fn find() -> Self {
-        let names = ["patroni-check.socket", "patroni-check.service", "patroni-check@x.service"];
+    /// The service that answers checks on this host, for this one of several clusters. Without one its
+    /// settings file counts alone.
+    pub(crate) fn find(instance: Option<&Instance>) -> Self {
+        let (names, file) = match instance {
+            // Its sockets know no Accept=yes: systemd makes another instance of each connection.
+            Some(instance) => ([instance.socket(""), instance.service(), instance.service()], instance.settings()),
+            None => {
+                let names = ["patroni-check.socket", "patroni-check.service", "patroni-check@x.service"];
+                (names.map(str::to_owned), SETTINGS.to_owned())
+            }
+        };
+        let names = names.each_ref().map(String::as_str);
         let properties = "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,PrivateTmp,ProtectHome,\
                           RootDirectory,BindPaths,BindReadOnlyPaths";
         let (units, unknown) = match units::show(&names, properties) {
@@ -46,11 +56,11 @@ impl ServiceSettings {
         let accept = units.iter().any(|unit| unit.value("Id") == names[0] && unit.value("Accept") == "yes");
         let wanted = if accept { names[2] } else { names[1] };
         let unit = units.into_iter().find(|unit| unit.value("Id") == wanted && unit.is_loaded());
-        let from = unit.as_ref().map_or(SETTINGS, |_| wanted).replace("@x", "@");
+        let from = unit.as_ref().map_or(file.as_str(), |_| wanted).replace("@x", "@");
         let mut service = ServiceSettings { from, unknown, ..ServiceSettings::default() };
         match &unit {
             Some(unit) => service.read_unit(unit, wanted),
-            None => service.read_file(SETTINGS, true),
+            None => service.read_file(&file, true),
         }
         service.unit = unit;
         service

@@ -1,7 +1,7 @@
 //! The socket units that start us, for `explain`.
 
 use super::units::{Unit, show};
-use crate::config::Config;
+use crate::config::{Config, Instance};
 
 /// A socket unit that starts us.
 pub(crate) struct SocketUnit {
@@ -16,22 +16,35 @@ pub(crate) struct SocketUnit {
     pub(crate) accept: bool,
 }
 
-/// The socket units that are ours, for `explain`; none where there is no systemd.
+/// The sockets that are not those of an instance.
+const PLAIN: [&str; 5] = [
+    "patroni-check.socket",
+    "patroni-check-replica.socket",
+    "patroni-check-agent-send.socket",
+    "patroni-check-http.socket",
+    "patroni-check-metrics.socket",
+];
+
+/// The socket units that are ours, or those of the instance, for `explain`; none where there is no
+/// systemd.
 ///
 /// # Errors
 /// A systemd that does not answer.
 pub(crate) fn socket_units(config: &Config) -> Result<Vec<SocketUnit>, String> {
+    let instance = config.instance.as_ref();
     // Shown although nobody uses them.
-    let usual = ["patroni-check.socket", "patroni-check-replica.socket"];
+    let usual = match instance {
+        Some(instance) => ["", "-replica"].map(|which| instance.socket(which)),
+        None => [PLAIN[0], PLAIN[1]].map(str::to_owned),
+    };
     let properties = "Id,ActiveState,Listen,FileDescriptorName,Accept,Triggers,LoadState";
     let mut units = vec!["*.socket"];
-    units.extend(usual);
+    units.extend(usual.iter().map(String::as_str));
     let mut sockets: Vec<SocketUnit> = Vec::new();
     for unit in show(&units, properties)? {
         let id = unit.value("Id");
-        let is_ours = id.starts_with("patroni-check") || unit.value("Triggers").starts_with("patroni-check");
-        let is_idle = unit.value("ActiveState") == "inactive" && !usual.contains(&id);
-        if !is_ours || is_idle || !unit.is_loaded() || sockets.iter().any(|socket| socket.unit == id) {
+        let is_idle = unit.value("ActiveState") == "inactive" && !usual.iter().any(|usual| usual == id);
+        if !is_of(&unit, instance) || is_idle || !unit.is_loaded() || sockets.iter().any(|socket| socket.unit == id) {
             continue;
         }
         let accept = unit.value("Accept") == "yes";
@@ -42,13 +55,65 @@ pub(crate) fn socket_units(config: &Config) -> Result<Vec<SocketUnit>, String> {
         sockets.push(SocketUnit {
             unit: id.to_owned(),
             state: unit.value("ActiveState").to_owned(),
-            listen: unit.values("Listen").collect::<Vec<_>>().join(" ").replace(" (Stream)", ""),
+            listen: listen(&unit),
             role,
             accept,
         });
     }
     sockets.sort_by(|a, b| a.unit.len().cmp(&b.unit.len()).then_with(|| a.unit.cmp(&b.unit)));
     Ok(sockets)
+}
+
+/// Whether it starts the service of this instance, or the one that is none.
+fn is_of(unit: &Unit, instance: Option<&Instance>) -> bool {
+    let (id, triggers) = (unit.value("Id"), unit.value("Triggers"));
+    match instance {
+        Some(instance) => triggers == instance.service(),
+        None if triggers.starts_with("patroni-check-cluster@") => false,
+        None => id.starts_with("patroni-check") || triggers.starts_with("patroni-check"),
+    }
+}
+
+/// Whether one of the sockets that are not those of an instance is open, or will be after a boot.
+pub(crate) fn is_plain_in_use() -> bool {
+    let units = show(&PLAIN, "Id,ActiveState,UnitFileState").unwrap_or_default();
+    let is_used = |unit: &Unit| unit.value("ActiveState") == "active" || unit.value("UnitFileState") == "enabled";
+    units.iter().any(is_used)
+}
+
+/// The ports of an instance's sockets, by the options of `haproxy-config`.
+pub(crate) fn ports(instance: &Instance) -> Vec<(&'static str, u16)> {
+    let options = [("", "agent_port"), ("-replica", "replica_port"), ("-http", "http_port")];
+    let names = options.map(|(which, _)| instance.socket(which));
+    let units = show(&names.each_ref().map(String::as_str), "Id,Listen").unwrap_or_default();
+    let port = |name: &String| units.iter().find(|unit| unit.value("Id") == *name).and_then(port_of);
+    options.iter().zip(&names).filter_map(|((_, option), name)| Some((*option, port(name)?))).collect()
+}
+
+/// The sockets of an instance that are open, or of what is none, with where they listen.
+pub(crate) fn open_sockets(instance: Option<&Instance>) -> Vec<String> {
+    let units = show(&["*.socket"], "Id,ActiveState,Listen,Triggers").unwrap_or_default();
+    let ours = units.iter().filter(|unit| unit.value("ActiveState") == "active" && is_of(unit, instance));
+    ours.map(|unit| format!("{} at {}", unit.value("Id"), listen(unit))).collect()
+}
+
+/// The ports of all socket units of this host.
+pub(crate) fn ports_of_sockets() -> Vec<u16> {
+    let units = show(&["*.socket"], "Id,Listen").unwrap_or_default();
+    units.iter().flat_map(|unit| unit.values("Listen").filter_map(port_in)).collect()
+}
+
+fn listen(unit: &Unit) -> String {
+    unit.values("Listen").collect::<Vec<_>>().join(" ").replace(" (Stream)", "")
+}
+
+/// The first port that a socket unit listens at.
+fn port_of(unit: &Unit) -> Option<u16> {
+    unit.values("Listen").find_map(port_in)
+}
+
+fn port_in(listen: &str) -> Option<u16> {
+    listen.strip_suffix(" (Stream)")?.rsplit_once(':')?.1.parse().ok()
 }
 
 /// What the service that a socket with Accept=yes starts for each connection, the template of its

@@ -3,6 +3,7 @@
 mod haproxy_config;
 mod haproxy_write;
 mod hold;
+mod instances;
 mod is;
 mod remembered;
 
@@ -38,7 +39,14 @@ fn explain(patroni: &str, arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn the_short_help_fits_on_one_screen_and_the_version_says_what_is_built_in() {
-    for arguments in [&["-h"][..], &["explain", "-h"], &["haproxy-config", "-h"], &["hold", "-h"], &["release", "-h"]] {
+    for arguments in [
+        &["-h"][..],
+        &["explain", "-h"],
+        &["haproxy-config", "-h"],
+        &["hold", "-h"],
+        &["instances", "-h"],
+        &["release", "-h"],
+    ] {
         let output = binary().args(arguments).env("COLUMNS", "80").output().unwrap();
         let text = stdout(&output);
         let fits = text.lines().count() <= 24 && text.lines().all(|line| line.len() <= 80);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::requests::{Lag, Requests};
 use crate::clock::Moment;
-use crate::config::Config;
+use crate::config::{Config, Instance};
 use crate::endpoint::Endpoint;
 use crate::haproxy::reply::{Reply, ReplyFormat};
 use crate::hold::file::HoldFile;
@@ -21,8 +21,7 @@ use crate::view::View;
 
 /// Why the service may say something else.
 const UNLOCKED: &str = "Nobody holds the leader lock, as far as this Patroni knows. The service keeps its last verdict \
-    for --grace, and in a paused cluster for as long as this lasts. explain judges without what is remembered. \
-    systemctl status patroni-check shows what the service says.";
+    for --grace, and in a paused cluster for as long as this lasts. explain judges without what is remembered.";
 
 /// What a monitoring check makes of it (Monitoring Plugins' development guidelines, "Plugin Return
 /// Codes").
@@ -92,7 +91,8 @@ impl Explanation {
         let lag = node.as_ref().and_then(|node| requests.lag(node));
         let mut hints = requests.hints(first.as_ref().err());
         if node.as_ref().is_some_and(|node| node.cluster_unlocked && !node.failsafe_mode_is_active) {
-            hints.push(UNLOCKED.into());
+            let service = config.instance.as_ref().map_or_else(|| "patroni-check".into(), Instance::service);
+            hints.push(format!("{UNLOCKED} systemctl status {service} shows what the service says."));
         }
         hints.extend(of_holds(config, &rows));
         let sockets = socket_units(config).unwrap_or_else(|why| {

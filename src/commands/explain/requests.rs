@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::commands::listening::listeners;
 use crate::endpoint::Endpoint;
 use crate::patroni::body::Node;
 use crate::patroni::{Client, Failure, NoAnswer, Observation};
@@ -88,7 +89,7 @@ impl<'a> Requests<'a> {
                 hints.push(format!("Something answers at {}: set PATRONI_CHECK_PATRONI to that.", other.base()));
             }
         }
-        let listeners = listeners(base.port());
+        let listeners: Vec<_> = listeners().filter(|address| address.port() == base.port()).collect();
         match failure {
             Failure::NoAnswer(NoAnswer::Tls(_)) => hints.push(
                 "Patroni's certificate must fit the host name and --cacert. If Patroni asks for ours \
@@ -114,11 +115,4 @@ impl<'a> Requests<'a> {
         }
         hints
     }
-}
-
-/// Who listens at this port of this host (proc(5), `/proc/net/tcp`).
-fn listeners(port: u16) -> Vec<SocketAddr> {
-    let tables = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
-    let listen = tables.filter(|entry| entry.state == procfs::net::TcpState::Listen);
-    listen.map(|entry| entry.local_address).filter(|address| address.port() == port).collect()
 }

@@ -1,0 +1,116 @@
+//! Several clusters on one host: `instances`, and `--instance`. What it takes systemd for is in
+//! tests/machines.
+
+use std::fs;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use lab::agent::binary;
+use lab::fake_patroni::{FakePatroni, primary};
+
+use crate::stdout;
+
+/// On a host without any systemd.
+fn run(arguments: &[&str]) -> Output {
+    let nothing = TempDir::new().unwrap();
+    binary().env("PATH", nothing.path()).args(arguments).output().unwrap()
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+#[test]
+fn a_host_with_two_clusters_is_told_what_to_enable() {
+    let directory = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let main =
+        write("16-main.yml", "scope: 16-main\nrestapi: {listen: '10.0.0.1:54854'}\npostgresql: {listen: '*:5478'}\n");
+    let test =
+        write("17-test.yml", "scope: 17-test\nrestapi: {listen: '127.0.0.1:54855'}\npostgresql: {listen: '*:5479'}\n");
+    let others = [
+        write("dcs.yml", "etcd3: {host: '127.0.0.1:2379'}\n"),
+        write("broken.yml", "scope: {\n"),
+        write("long.yml", &"#".repeat(1 << 20)),
+        directory.path().display().to_string(),
+        directory.path().join("none.yml").display().to_string(),
+    ];
+    let others: Vec<_> = others.iter().map(String::as_str).collect();
+    let output = run(&[&["instances", &main, &test], &others[..]].concat());
+    let (text, errors) = (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{output:?}");
+    for line in [
+        "PATRONI_CHECK_PATRONI=http://10.0.0.1:54854\n",
+        "PATRONI_CHECK_PATRONI=http://127.0.0.1:54855\n",
+        "IPAddressAllow=10.0.0.1\n",
+        "\nsystemctl enable --now patroni-check-cluster@16-main.socket patroni-check-cluster-replica@16-main.socket\n",
+        "\nsystemctl enable --now patroni-check-cluster@17-test.socket patroni-check-cluster-replica@17-test.socket\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    // One that is no Patroni's is nobody's business. What is not read is said, on the terminal too.
+    assert!(!text.contains("dcs.yml"), "{text}");
+    for (file, why) in [
+        ("broken.yml", "line"),
+        ("long.yml", "longer than 262144 bytes"),
+        ("none.yml", "No such file"),
+        ("", "a directory"),
+    ] {
+        let is_said = |text: &str| text.lines().any(|line| line.contains(file) && line.contains(why));
+        assert!(is_said(&text) && is_said(&errors), "{file}: {text}{errors}");
+    }
+    // One that is alone.
+    let text = stdout(&run(&["instances", &main]));
+    assert!(text.contains("\nsystemctl enable --now patroni-check.socket ") && !text.contains('@'), "{text}");
+}
+
+#[test]
+fn an_instance_is_named_before_or_behind_the_command_and_has_its_own_hold() {
+    let patroni = FakePatroni::new(primary());
+    let url = patroni.url();
+    for arguments in [
+        ["--instance", "16-main", "is", "/primary", "--patroni", &url],
+        ["is", "/primary", "--patroni", &url, "--instance", "16-main"],
+        ["is", "/primary", "--instance=16-main", "--patroni", &url, "--quiet"],
+    ] {
+        let output = run(&arguments);
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+    // By what can't be written: its directory is where nobody makes one.
+    let error = run(&["--instance", "16-main", "--hold-file", "/proc/hold", "hold"]);
+    assert!(String::from_utf8_lossy(&error.stderr).contains("/etc/patroni-check/16-main.env"), "{error:?}");
+    let list = ["hold", "--list", "--instance", "16-main", "--patroni", &url];
+    assert_eq!(stdout(&run(&list)), "no hold\n");
+}
+
+#[test]
+fn an_instance_without_an_address_answers_for_no_patroni() {
+    let expected = "instance 17-x has no PATRONI_CHECK_PATRONI, and there is no default for one of several clusters; it is set \
+                    in /etc/patroni-check/17-x.env (see patroni-check instances)\n";
+    for arguments in [
+        &["--instance", "17-x"][..],
+        &["--instance", "17-x", "--listen", "127.0.0.1:1"],
+        &["--instance", "17-x", "explain"],
+        &["hold", "--instance", "17-x", "disk"],
+        &["release", "--instance", "17-x"],
+        &["is", "/primary", "--instance", "17-x"],
+        &["haproxy-config", "--instance", "17-x"],
+    ] {
+        assert!(refused(arguments).ends_with(expected), "{arguments:?}: {}", refused(arguments));
+    }
+    for name in ["", "../x", "a/b", "a.b", "-x", "abcdefghijklmnopqrstuvwxy"] {
+        let error = refused(&[&format!("--instance={name}"), "explain"]);
+        assert!(error.contains("instance"), "{name}: {error}");
+    }
+    let output = binary().env("PATRONI_CHECK_INSTANCE", "17-x").env("PATRONI_CHECK_PATRONI", "").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with(expected), "{output:?}");
+}
