@@ -16,6 +16,7 @@
 # make test       everything that is tested, on the real parts; nothing is skipped
 #                 RELEASE=trixie: of the booted Debians (bookworm, trixie, forky) that one alone
 # make install    PREFIX=/usr/local, DESTDIR=
+# make dist       archives with a static program for any distribution, checksums and SBOM, in target/dist
 # make deb        a Debian package in target/debian, and its source package; CARGO=true: only the package, of what is built already
 # make rpm        an RPM package in target/generate-rpm
 PREFIX ?= /usr/local
@@ -42,20 +43,19 @@ TARGET = target
 
 # What makes the RPM package.
 CARGO_RPM = target/tools/bin/cargo-generate-rpm
+CARGO_CYCLONEDX = target/tools/bin/cargo-cyclonedx
 
 # true: nothing is built, as it is there already.
 CARGO = cargo
 
 # STATIC=yes: with the C library in it. So it starts faster, which one process for each check gains by, and runs on any
-# distribution. Names are then looked up by the host's getent (src/patroni/client.rs). All crates have to know, so it is
-# built in a directory of its own.
+# distribution.
 STATIC ?=
 BUILD = $(CARGO) build --release --locked
 ifeq ($(STATIC),yes)
 ifneq ($(wildcard $(shell $(CC) -print-file-name=libc.a)),)
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
-BUILD = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(TRIPLE) && \
-    cp --remove-destination target/$(TRIPLE)/release/patroni-check target/release/patroni-check
+BUILD = dist/static && cp --remove-destination target/$(TRIPLE)/release/patroni-check target/release/patroni-check
 else
 $(warning there is no libc.a (Debian: libc6-dev, Fedora: glibc-static), so the C library is not linked statically)
 endif
@@ -170,7 +170,7 @@ test: quick
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
 	cargo build --release --locked && $(LAB) demo --bin simulate
-	@$(MAKE) --no-print-directory $(CARGO_RPM)
+	@$(MAKE) --no-print-directory $(CARGO_RPM) target/tools/busybox dist-twice
 	target/release/simulate 60
 	LAB_REQUIRES=$(DEMANDED) cargo test --locked
 	@[ $(DEMANDED) = all ] || echo 'LEFT OUT, as they need root: the booted Debians, tests/machines. Run: sudo make test'
@@ -231,6 +231,28 @@ rpm: toolchain $(CARGO_RPM)
 	$(BUILD)
 	$(CARGO_RPM)
 
+# The same again from a copy in another directory, for the test that compares them. What cargo has done there stays there.
+ELSEWHERE = target/elsewhere/of/that
+dist: toolchain $(CARGO_CYCLONEDX)
+	@dist/archives
+
+dist-twice: dist
+	@rm -rf $(ELSEWHERE).new && mkdir -p $(ELSEWHERE) $(ELSEWHERE).new
+	@tar --create --exclude=./target --exclude=./fuzz/target --exclude=./.git . | tar --extract --directory $(ELSEWHERE).new
+	@[ ! -d $(ELSEWHERE)/target ] || mv $(ELSEWHERE)/target $(ELSEWHERE).new/
+	@rm -rf $(ELSEWHERE) && mv $(ELSEWHERE).new $(ELSEWHERE)
+	@mkdir -p $(ELSEWHERE)/target && ln -sfn $(CURDIR)/target/tools $(ELSEWHERE)/target/tools
+	@cd $(ELSEWHERE) && dist/archives
+
+$(CARGO_CYCLONEDX):
+	cargo install --quiet --locked --root target/tools cargo-cyclonedx@0.5.9
+
+# A shell for a root that has nothing else in it. It is not installed, as it would replace the machine's own busybox.
+target/tools/busybox:
+	@rm -rf $@-static && mkdir -p $@-static
+	cd $@-static && apt-get -o APT::Sandbox::User=root download -qq busybox-static && dpkg-deb --extract *.deb .
+	cp "$$(find $@-static -name busybox -type f -perm /1 | head -n 1)" $@
+
 $(CARGO_RPM):
 	cargo install --quiet --locked --root target/tools cargo-generate-rpm@0.21.1
 
@@ -256,5 +278,5 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates crates-checked deb demo faults install intervals man pages pictures quick reads rpm simulate soak test \
+.PHONY: bench build crates crates-checked deb demo dist dist-twice faults install intervals man pages pictures quick reads rpm simulate soak test \
     toolchain

@@ -6,6 +6,7 @@ mod certificate;
 mod client;
 mod configuration;
 mod failure;
+mod lookup;
 mod tls;
 mod transport;
 

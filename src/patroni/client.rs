@@ -16,6 +16,7 @@ use ureq::unversioned::transport::{Connector, NextTimeout, TcpConnector};
 use super::base_url::{BaseUrl, LOCALHOST};
 use super::body::{Body, Cluster};
 use super::failure::{Failure, NoAnswer};
+use super::lookup::lookup;
 use super::tls::Tls;
 use super::transport::{AtDeadline, BODY_LIMIT, Bound, Encrypt, GIVE_UP, host};
 use crate::endpoint::Endpoint;
@@ -249,31 +250,4 @@ impl Resolver for AllAddresses {
         found.into_iter().take(16).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
-}
-
-#[cfg(not(target_feature = "crt-static"))]
-fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ureq::Error> {
-    use std::net::ToSocketAddrs;
-
-    Ok((host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect())
-}
-
-/// By the host's own C library. One that is linked statically loads the modules of the host's
-/// nsswitch.conf too, and crashes in them: glibc 2.36 does on Debian 13 in all, and on Debian 12 in
-/// myhostname.
-#[cfg(target_feature = "crt-static")]
-fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ureq::Error> {
-    use std::process::{Command, Stdio};
-
-    const GETENT: &str = "/usr/bin/getent";
-    let found = Command::new(GETENT).args(["ahosts", host]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let found = found.map_err(|e| std::io::Error::new(e.kind(), format!("names are looked up by {GETENT}: {e}")))?;
-    // A line for each address and type of socket: `192.0.2.1  STREAM host.example`.
-    let text = String::from_utf8_lossy(&found.stdout);
-    let words = text.lines().map(|line| line.split_whitespace());
-    let addresses = words.filter_map(|mut words| {
-        let address: IpAddr = words.next()?.parse().ok()?;
-        (words.next()? == "STREAM").then(|| (address, port).into())
-    });
-    Ok(addresses.collect())
 }

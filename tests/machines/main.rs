@@ -18,6 +18,7 @@ macro_rules! on_each_release {
     };
 }
 
+mod archive;
 mod each_check;
 mod haproxy;
 mod hold;

@@ -3,6 +3,7 @@
 //! it.
 
 pub mod agent;
+pub mod archive;
 pub mod certificates;
 pub mod clients;
 pub mod cluster;

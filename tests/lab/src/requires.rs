@@ -11,8 +11,8 @@ use std::time::SystemTime;
 const DEMANDED: &str = "LAB_REQUIRES";
 
 /// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a
-/// program, a file of the repository (with a `/` in it; a release build only if it is newer than
-/// `src`), `postgresql` for its server, `root`, or as in `10000 descriptors`.
+/// program, a file of the repository (with a `/` in it; a release build and an archive only if newer
+/// than `src`), `postgresql` for its server, `root`, or as in `10000 descriptors`.
 ///
 /// # Panics
 /// Where it can't and is demanded.
@@ -60,7 +60,7 @@ pub fn is_there(need: &str) -> bool {
     match need {
         "root" => rustix::process::geteuid().is_root(),
         "postgresql" => crate::programs::postgres_bin().is_ok(),
-        built if built.starts_with("target/release/") => {
+        built if ["target/release/", "target/dist/"].iter().any(|place| built.starts_with(place)) => {
             let repository = crate::repository();
             is_built(&repository.join(built), &repository.join("src"))
         }
