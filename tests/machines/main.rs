@@ -19,6 +19,7 @@ macro_rules! on_each_release {
 }
 
 mod archive;
+mod clusters;
 mod each_check;
 mod haproxy;
 mod hold;
