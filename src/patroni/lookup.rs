@@ -38,7 +38,8 @@ fn by_getent(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     use std::process::{Command, Stdio};
 
     const GETENT: &str = "/usr/bin/getent";
-    let found = Command::new(GETENT).args(["ahosts", host]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    // Pipes, as there is no /dev/null in the root of patroni-check@.service.
+    let found = Command::new(GETENT).args(["ahosts", host]).stdin(Stdio::piped()).output();
     let found = found.map_err(|e| io::Error::new(e.kind(), format!("names are looked up by {GETENT}: {e}")))?;
     // A line for each address and type of socket: `192.0.2.1  STREAM host.example`.
     let text = String::from_utf8_lossy(&found.stdout);

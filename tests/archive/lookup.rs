@@ -98,8 +98,8 @@ fn files_and_dns_need_nothing_of_the_host_and_all_else_its_getent() {
     for (conf, by_file, by_dns) in [
         ("passwd: files systemd\nhosts: files dns\n", READY, READY),
         ("#hosts: dns\nhosts: files\n", READY, &not_found),
-        ("hosts: files [NOTFOUND=return] dns", READY, &not_found),
-        ("hosts: dns", &not_found, READY),
+        ("hosts: files [NOTFOUND=return] dns\n", READY, &not_found),
+        ("hosts: dns\n", &not_found, READY),
     ] {
         root.write("etc/nsswitch.conf", conf);
         by_dns_and_files(conf, by_file, by_dns);
@@ -128,9 +128,10 @@ fn install_sh_needs_no_more_than_busybox() {
         return;
     }
     let root = Root::new();
-    for directory in ["bin", "tmp"] {
+    for directory in ["bin", "dev", "tmp"] {
         fs::create_dir(root.directory.path().join(directory)).unwrap();
     }
+    run(Command::new("mknod").arg(root.directory.path().join("dev/null")).args(["c", "1", "3"]));
     fs::copy("target/tools/busybox", root.directory.path().join("bin/busybox")).unwrap();
     run(root.command("/bin/busybox").args(["--install", "-s", "/bin"]));
     let before = tree(root.directory.path(), &[]);
