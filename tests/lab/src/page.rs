@@ -1,16 +1,25 @@
-//! The lines that docs/clients.md gives its readers, so that what is tried is what they copy.
+//! The lines that a document gives its readers, so that what is tried is what they copy.
 
 use std::fs;
 
-/// The lines of a section by its heading: its first block between ``` or, where it has none, its
+/// The lines of a section of docs/clients.md by its heading: its first block between ``` or, where it has none, its
 /// first indented one. `192.0.2.1` and `db1` stand for a host.
 ///
 /// # Panics
 /// Where there is no such section, or nothing to copy in it.
 #[must_use]
 pub fn lines(heading: &str) -> String {
-    let page = fs::read_to_string(crate::repository().join("docs/clients.md")).expect("a document");
-    find(&page, heading).unwrap_or_else(|| panic!("docs/clients.md has no lines under {heading:?}"))
+    lines_of("clients.md", heading)
+}
+
+/// The same of another document in docs.
+///
+/// # Panics
+/// As above.
+#[must_use]
+pub fn lines_of(document: &str, heading: &str) -> String {
+    let page = fs::read_to_string(crate::repository().join("docs").join(document)).expect("a document");
+    find(&page, heading).unwrap_or_else(|| panic!("docs/{document} has no lines under {heading:?}"))
 }
 
 fn find(page: &str, heading: &str) -> Option<String> {
