@@ -49,7 +49,7 @@ fn create_cluster(machine: &Machine, version: &str, name: &str, port: u16) {
 }
 
 fn two_clusters_on_one_host(machine: &Machine) {
-    if !lab::requires(&["ip", "make", "target/release/patroni-check", "target/tools/bin/cargo-deb"]) {
+    if !lab::requires(&["ip", "make", "dh", "target/release/patroni-check"]) {
         return;
     }
     machine.install(&packages().first);

@@ -48,34 +48,46 @@ fn the_package_comes_and_goes(machine: &Machine) {
     drop(patroni);
 }
 
-/// Of whatever unit: the maintainer scripts know instances, and ports of the administrator's own, by
-/// pattern.
+/// The maintainer scripts know instances, and ports of the administrator's own, by pattern.
 fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Machine) {
     set_patient(machine);
     let _patroni = patroni(machine, primary());
+    let write = |path: &str, text: &str| {
+        let path = machine.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
     let units = "/etc/systemd/system";
-    let unit = |name: &str, text: &str| fs::write(machine.path(&format!("{units}/{name}")), text).unwrap();
-    let socket = |service: &str, port: SocketAddr| format!("[Socket]\nListenStream={port}\nService={service}\n");
-    unit("patroni-check-cluster@.service", "[Service]\nType=notify\nExecStart=/usr/bin/patroni-check --deadline 5s\n");
-    unit("patroni-check-cluster@.socket", &socket("patroni-check-cluster@%i.service", at(5665)));
-    unit("patroni-check-own.socket", &socket("patroni-check.service", at(5675)));
-    // Nobody has asked for this one.
-    unit("patroni-check-cluster-replica@.socket", &socket("patroni-check-cluster@%i.service", at(5666)));
+    write("/etc/patroni-check/16-main.env", "PATRONI_CHECK_PATRONI=http://localhost:8008\nPATRONI_CHECK_DEADLINE=5s\n");
+    write(&format!("{units}/patroni-check-cluster@16-main.socket.d/port.conf"), "[Socket]\nListenStream=5565\n");
+    // It has a port, and nobody has asked for it.
+    write(
+        &format!("{units}/patroni-check-cluster-replica@16-main.socket.d/port.conf"),
+        "[Socket]\nListenStream=5566\n",
+    );
+    write(&format!("{units}/patroni-check-own.socket"), "[Socket]\nListenStream=5575\nService=patroni-check.service\n");
     machine.sh("systemctl daemon-reload; systemctl stop patroni-check.service");
-    machine.sh("systemctl start patroni-check-own.socket patroni-check-cluster@16-main.socket");
-    let ports = [PORT, at(5665), at(5675)];
+    machine.sh("systemctl enable --now patroni-check-cluster@16-main.socket; systemctl start patroni-check-own.socket");
+    let ports = [PORT, at(5565), at(5575)];
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(check(*port), READY)));
     let pid = || property(machine, "MainPID", "patroni-check-cluster@16-main.service");
     let (before, first) = (pid(), property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"));
-    let outcomes = checking_at(at(5665), machine, || machine.install(&packages().next));
+    let outcomes = checking_at(at(5565), machine, || machine.install(&packages().next));
     assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
     assert!(!["0", &before].contains(&pid().as_str()));
     assert_eq!(property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"), first);
     let active = machine.sh("systemctl list-units --no-legend --plain 'patroni-check*.socket' | cut -d ' ' -f 1");
     assert_eq!(active, "patroni-check-cluster@16-main.socket\npatroni-check-own.socket\npatroni-check.socket");
+    machine.sh("patroni-check --instance 16-main hold new disk");
     machine.sh("apt-get remove -y -q patroni-check");
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(try_check(*port), Outcome::Refused)));
     assert_eq!(machine.sh("systemctl list-units --no-legend 'patroni-check*'"), "");
+    machine.sh("test -e /etc/patroni-check/16-main.env && test -e /etc/patroni-check/16-main/hold");
+    // What is the administrator's own stays; nothing that the next installation would begin with.
+    machine.sh("apt-get purge -y -q patroni-check");
+    let left = machine.sh("find /etc /run /usr /var/lib/systemd -path '*patroni-check*' -not -type d | sort");
+    let own = ["cluster-replica@16-main.socket.d/port.conf", "cluster@16-main.socket.d/port.conf", "own.socket"];
+    assert_eq!(left, own.map(|file| format!("{units}/patroni-check-{file}")).join("\n"));
 }
 
 /// `debian/tests`, as Debian runs it: with the release's own Patroni, HAProxy, PostgreSQL and etcd.
