@@ -165,7 +165,7 @@ quick:
 
 # What the tests run of it is built before them, and no cargo runs in a cargo.
 test: quick
-	@tests/install-packages $(STACK) apache2-utils curl debhelper debootstrap iproute2 keepalived pandoc pgbouncer prometheus python3-pip rpm \
+	@tests/install-packages $(STACK) apache2-utils bubblewrap curl debhelper debootstrap iproute2 keepalived pandoc pgbouncer prometheus python3-pip rpm \
 	    systemd-container wget
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	@$(MAKE) --no-print-directory crates
@@ -245,7 +245,7 @@ dist-twice: dist
 	@cd $(ELSEWHERE) && dist/archives
 
 $(CARGO_CYCLONEDX):
-	cargo install --quiet --locked --root target/tools cargo-cyclonedx@0.5.9
+	cargo install --quiet --locked --debug --root target/tools cargo-cyclonedx@0.5.9
 
 # A shell for a root that has nothing else in it. It is not installed, as it would replace the machine's own busybox.
 target/tools/busybox:
@@ -266,7 +266,8 @@ install:
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
 	install -D -m 644 systemd/tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/patroni-check.conf
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md \
+	    docs/containers.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/haproxy-reload.conf systemd/tls.conf \
 	    systemd/examples/*
 	for page in $(MAN); do \
@@ -278,5 +279,5 @@ install:
 	[ -e $(DESTDIR)/etc/default/patroni-check ] || \
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
-.PHONY: bench build crates crates-checked deb demo dist dist-twice faults install intervals man pages pictures quick reads rpm simulate soak test \
-    toolchain
+.PHONY: bench build crates crates-checked deb demo dist dist-twice faults install intervals man pages pictures quick reads rpm \
+    simulate soak test toolchain
