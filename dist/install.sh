@@ -100,7 +100,7 @@ install_all() {
         systemd-tmpfiles --create "$PREFIX/lib/tmpfiles.d/patroni-check.conf" || :
         systemctl daemon-reload
         # The port stays open, and checks wait there meanwhile.
-        [ -z "$was_there" ] || systemctl try-restart patroni-check.service
+        [ -z "$was_there" ] || systemctl try-restart patroni-check.service 'patroni-check-cluster@*.service'
     fi
     say "installed in $DESTDIR$PREFIX, and not enabled. The settings are in $DESTDIR$settings. What comes next:"
     echo "    $PREFIX/bin/patroni-check explain                  # whether Patroni is where it is looked for"
@@ -122,10 +122,12 @@ disable_units() {
 }
 
 remove_settings() {
-    rm -f "$DESTDIR$settings" "$DESTDIR/etc/patroni-check/hold" "$DESTDIR"/etc/patroni-check/hold.*
-    [ ! -d "$DESTDIR/etc/patroni-check" ] || rmdir "$DESTDIR/etc/patroni-check" 2>/dev/null || :
-    # What the last process has left.
-    [ -n "$DESTDIR" ] || rm -rf /run/patroni-check /run/private/patroni-check
+    own=$DESTDIR/etc/patroni-check
+    # Those of instances as well.
+    rm -f "$DESTDIR$settings" "$own"/*.env "$own"/hold "$own"/hold.* "$own"/*/hold "$own"/*/hold.*
+    rmdir "$own"/* "$own" 2>/dev/null || :
+    # What the last processes have left.
+    [ -n "$DESTDIR" ] || rm -rf /run/patroni-check /run/patroni-check-cluster* /run/private/patroni-check*
 }
 
 uninstall() {
