@@ -64,6 +64,7 @@ complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l 
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l key -d 'Key of our certificate' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l hold-file -d 'Answer MAINT or DRAIN while this file exists' -r -F
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l json -d 'Print JSON, for scripts'
+complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l settings -d 'Only try the service\'s settings'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -l insecure -d 'Accept any certificate from Patroni'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c patroni-check -n "__fish_patroni_check_using_subcommand haproxy-config" -l format -d 'Format: haproxy or json' -r -f -a "haproxy\t'A commented configuration'

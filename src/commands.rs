@@ -8,4 +8,5 @@ pub mod instances;
 pub mod is;
 mod listening;
 pub mod one_shot;
+pub mod settings;
 mod table;

@@ -140,6 +140,28 @@ impl Config {
             .then(|| format!("--insecure: the certificate is not checked, and any server at {who} counts as Patroni"))
     }
 
+    /// Whether sockets in these roles can be answered on.
+    ///
+    /// # Errors
+    /// What keeps the service from starting.
+    pub(crate) fn check<'a>(
+        &'a self,
+        roles: impl IntoIterator<Item = &'a ListenerRole>,
+    ) -> Result<(), BadConfiguration> {
+        self.client()?;
+        for role in roles {
+            let (own, listed) = match role {
+                ListenerRole::View(view) => (Some(view), None),
+                ListenerRole::AgentSend | ListenerRole::Http => (None, Some(self.listed_views())),
+                ListenerRole::Metrics => (None, None),
+            };
+            for view in own.into_iter().chain(listed.into_iter().flatten()) {
+                self.reply_policy(view)?;
+            }
+        }
+        self.fallback_policy().map(drop)
+    }
+
     /// The views that a check may name by agent-send or HTTP, beside those of the sockets.
     pub fn listed_views(&self) -> impl Iterator<Item = &View> {
         std::iter::once(&self.view).chain(&self.also)

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use patroni_check::cli::{Command, CommandLine};
-use patroni_check::commands::{explain, haproxy_config, hold, instances, is, one_shot};
+use patroni_check::commands::{explain, haproxy_config, hold, instances, is, one_shot, settings};
 use patroni_check::config::{BadConfiguration, Config};
 use patroni_check::server;
 use patroni_check::systemd::activation::{Activation, NoSocket};
@@ -37,6 +37,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     match command {
         None => answer(&config)?,
         Some(Command::Explain { views, json }) => return explain::run(&config, &views, json),
+        Some(Command::TrySettings) => settings::run(&config)?,
         Some(Command::HaproxyConfig(order)) => return haproxy_config::run(&config, &order),
         Some(Command::Instances { files }) => return instances::run(&files),
         Some(Command::Is(question)) => return Ok(is::run(&config, &question)?),

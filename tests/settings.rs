@@ -155,6 +155,86 @@ fn explain_asks_as_the_service_does() {
     assert!(complaint.contains(&format!("systemd refuses {settings}")), "{complaint}");
 }
 
+/// What `explain --settings` says is what the service would come to, and Patroni is not asked.
+#[test]
+fn the_settings_are_tried_without_a_service() {
+    let host = Host::new();
+    let patroni = FakePatroni::new(primary());
+    let key = host.write("client.key", "no key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = |text: &str| {
+        let settings = host.write("settings", &format!("PATRONI_CHECK_PATRONI={}\n{text}\n", patroni.url()));
+        format!("EnvironmentFiles={settings} (ignore_errors=yes)\n")
+    };
+    let named = |name: &str| {
+        let service = "Triggers=patroni-check.service\nAccept=no\nActiveState=active";
+        format!("\nId=other.socket\n{service}\nFileDescriptorName={name}\n")
+    };
+    let https = "PATRONI_CHECK_PATRONI=https://localhost:1";
+    let other_user = "DynamicUser=yes\n";
+    let table = [
+        ("", "", None),
+        ("PATRONI_CHECK_GRACE=10s", &named("/replica"), None),
+        ("PATRONI_CHECK_ON_STANDBY=drain", &named("/replica"), None),
+        // What builds of 0.1.0 took.
+        ("PATRONI_CHECK_MAX_AGE=5s", "", Some("--max-age")),
+        ("PATRONI_CHECK_DEADLINE=10s", "", Some("--deadline")),
+        ("PATRONI_CHECK_ON_STANDBY=drain", &named("/primary"), Some("/primary: ")),
+        ("PATRONI_CHECK_ON_STANDBY=drain\nPATRONI_CHECK_ALSO=/leader", &named("agent-send"), Some(": ")),
+        ("PATRONI_CHECK_PATRONI=localhost:8008", "", Some("http:// or https://")),
+        ("PATRONI_CHECK_MAXAGE=1s", "", Some("PATRONI_CHECK_MAXAGE is not a setting")),
+        ("PATRONI_CHECK_WORDS=plain\nPATRONI_CHECK_ON_FAILURE=down", "", Some("/primary: ")),
+        ("", &named("/secondary"), Some("FileDescriptorName=/secondary: ")),
+        ("", &exec_start(" --max-age 1h"), Some("its ExecStart=: ")),
+        (
+            "",
+            "EnvironmentFiles=/nonexistent/settings (ignore_errors=no)\n",
+            Some("/nonexistent/settings: No such file"),
+        ),
+        (&format!("{https}\nPATRONI_CHECK_CACERT=/nonexistent.pem"), "", Some("/nonexistent.pem: ")),
+        (&format!("{https}\nPATRONI_CHECK_CACERT={key}"), "", Some("client.key: ")),
+    ];
+    for (settings, properties, complaint) in table {
+        // Before the sockets, which are units of their own.
+        let command = if properties.contains("ExecStart=") { String::new() } else { exec_start("") + "\n" };
+        let properties = format!("{}{command}{properties}", file(settings));
+        let output = host.with_service(&properties).args(["explain", "--settings"]).output().unwrap();
+        let said = (stdout(&output), error(&output));
+        let case = format!("{settings} {properties}: {output:?}");
+        match complaint {
+            None => {
+                assert_eq!(said, ("patroni-check.service: would start with its settings\n".into(), String::new()));
+                assert_eq!(output.status.code(), Some(0), "{case}");
+            }
+            Some(complaint) => {
+                assert_eq!((said.0.as_str(), said.1.lines().count(), output.status.code()), ("", 1, Some(2)), "{case}");
+                let line = said.1.strip_prefix("patroni-check: patroni-check.service: ").expect(&case);
+                assert!(line.contains(complaint), "{case}");
+            }
+        }
+    }
+    assert_eq!(patroni.requests(), [""; 0]);
+    // A file that only root can read is read here, and not by the service.
+    let authority = lab::certificates::Authority::new("an authority");
+    authority.write(&host.0.path().join("ca.pem"));
+    let cacert = host.file("ca.pem");
+    let tried = |mode: u32, properties: &str| {
+        fs::set_permissions(&cacert, fs::Permissions::from_mode(mode)).unwrap();
+        let properties = format!("{}{properties}", file(&format!("{https}\nPATRONI_CHECK_CACERT={cacert}")));
+        host.with_service(&properties).args(["explain", "--settings"]).output().unwrap()
+    };
+    for (mode, properties, status) in [
+        (0o644, other_user, 0),
+        (0o640, other_user, 2),
+        (0o640, "DynamicUser=yes\nSupplementaryGroups=ssl-cert\n", 0),
+        (0o640, "DynamicUser=no\n", 0),
+    ] {
+        let output = tried(mode, properties);
+        assert_eq!(output.status.code(), Some(status), "{mode:o} {properties}: {output:?}");
+        assert!(status == 0 || error(&output).contains("LoadCredential="), "{output:?}");
+    }
+}
+
 #[test]
 fn where_there_is_a_process_for_each_check_its_unit_counts() {
     let host = Host::new();

@@ -33,6 +33,8 @@ pub enum Command {
         /// For programs.
         json: bool,
     },
+    /// Say whether the service would start with its settings.
+    TrySettings,
     /// Write a configuration of HAProxy.
     HaproxyConfig(Box<haproxy_config::Order>),
     /// Say by the exit status whether this node may take the traffic.
@@ -102,7 +104,8 @@ impl TypedCommand {
 impl From<TypedCommand> for Command {
     fn from(typed: TypedCommand) -> Self {
         match typed {
-            TypedCommand::Explain(Explain { views, json }) => Command::Explain { views, json },
+            TypedCommand::Explain(Explain { settings: true, .. }) => Command::TrySettings,
+            TypedCommand::Explain(Explain { views, json, settings: _ }) => Command::Explain { views, json },
             TypedCommand::HaproxyConfig(typed) => Command::HaproxyConfig(Box::new((*typed).into())),
             TypedCommand::Is(Is { view, quiet, wait, deadline, strict }) => {
                 Command::Is(Question { view, quiet, wait, deadline, strict })

@@ -47,13 +47,14 @@ impl CommandLine {
             let instance = options.settings.instance.as_ref();
             let service = ServiceSettings::find(instance);
             let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
-            let settings = settings_of(&service, command);
+            let settings = settings_of(&service, command).map_err(of_service)?;
             let ports = match command {
                 TypedCommand::HaproxyConfig(_) => instance.map(ports).unwrap_or_default(),
                 _ => Vec::new(),
             };
+            let is_about_hold = !is_trial(command) && !matches!(command, TypedCommand::HaproxyConfig(_));
             options = Options::with_defaults(&settings, &ports).map_err(of_service)?;
-            if !matches!(options.command, Some(TypedCommand::HaproxyConfig(_))) {
+            if is_about_hold {
                 options.check_hold_file(&service, &settings)?;
             }
         }
@@ -234,10 +235,19 @@ fn variable(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
+/// Whether the service's settings are only tried.
+fn is_trial(command: &TypedCommand) -> bool {
+    matches!(command, TypedCommand::Explain(explain) if explain.settings)
+}
+
 /// The service's settings: the options in its `ExecStart=`, then its environment. Says which of
 /// them are not to be had.
-fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Settings {
+///
+/// # Errors
+/// Where they are only tried, what keeps the service from starting.
+fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Result<Settings, BadConfiguration> {
     let (mut settings, mut unknown) = (service.environment.clone(), service.unknown.clone());
+    let mut refused = service.refused.clone();
     // To drain is to ask Patroni before.
     let is_about_hold = match command {
         TypedCommand::Hold(hold) => !hold.drain,
@@ -267,12 +277,16 @@ fn settings_of(service: &ServiceSettings, command: &TypedCommand) -> Settings {
                 }
             }
         }
-        Err(e) => unknown.push(format!("its ExecStart=: {e}")),
+        Err(e) => refused.push(format!("its ExecStart=: {e}")),
     }
+    if is_trial(command) && !refused.is_empty() {
+        return Err(BadConfiguration(refused.join("; ")));
+    }
+    unknown.extend(refused);
     if !unknown.is_empty() {
         complain(&format!("{} has settings that are unknown here: {}", service.from, unknown.join("; ")));
     }
-    settings
+    Ok(settings)
 }
 
 fn matches_of(command: clap::Command, line: impl Iterator<Item = OsString>) -> Result<ArgMatches, BadConfiguration> {

@@ -1,29 +1,18 @@
 //! The commands and their options, as they are typed.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::values::{CONFIG_FORMATS, DEADLINES, FALLBACKS, OrNone, SocketPath, duration, one_of};
+use super::values::{
+    ABSENCES, CONFIG_FORMATS, DEADLINES, FALLBACKS, HOLDS, INTERVALS, OrNone, SocketPath, WAITS, duration, one_of,
+};
 use crate::commands::haproxy_config::ConfigFormat;
 use crate::endpoint::Endpoint;
 use crate::haproxy::config_text::Fallback;
 use crate::haproxy::syntax::{Bind, haproxy_name};
 use crate::view::View;
-
-/// Longer waits are for a loop around it.
-const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
-
-/// What lasts longer is no maintenance.
-const HOLDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
-
-/// A member that is gone shows as DOWN in HAProxy for so long.
-const ABSENCES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 24 * 3600);
-
-/// HAProxy's own default is 2 s.
-const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// What a person may want of the program.
 #[derive(Debug, Subcommand)]
@@ -168,6 +157,14 @@ pub(super) struct Explain {
     /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,
+
+    /// Only try the service's settings
+    ///
+    /// Checks what the service checks when it starts, its certificate files and the names of its
+    /// sockets, too. Asks nobody, and prints one line. The exit status is 0 if the service would start,
+    /// and 2 if it would not.
+    #[arg(long, conflicts_with_all = ["views", "json"])]
+    pub(super) settings: bool,
 }
 
 /// What the configuration should have.

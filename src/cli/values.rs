@@ -19,6 +19,18 @@ use crate::view::{View, Words};
 /// 5 s at most: a service that is stopped has answered all checks before TimeoutStopSec= is over.
 pub const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 
+/// Longer waits are for a loop around it.
+pub(super) const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
+/// What lasts longer is no maintenance.
+pub(super) const HOLDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+
+/// A member that is gone shows as DOWN in HAProxy for so long.
+pub(super) const ABSENCES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 24 * 3600);
+
+/// HAProxy's own default is 2 s.
+pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+
 /// A socket to bind, and its role where that is not the default view's.
 #[derive(Debug, Clone)]
 pub(super) struct Listen {

@@ -29,6 +29,12 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// The files that are named.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        self.cacert.iter().chain(identity).map(PathBuf::as_path)
+    }
+
     /// Reads the files.
     ///
     /// # Errors

@@ -39,8 +39,7 @@ impl fmt::Display for NoSocket {
 impl Error for NoSocket {}
 
 /// Whether systemd itself has started this process, and waits for its READY=1. A child of such a
-/// service inherits `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`,
-/// since 248).
+/// service inherits `NOTIFY_SOCKET`, but is not that process (systemd.exec(5), `SYSTEMD_EXEC_PID`).
 fn is_the_service() -> bool {
     let started = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string());
     started && std::env::var_os("NOTIFY_SOCKET").is_some()

@@ -17,6 +17,9 @@ const SETTINGS: &str = "/etc/default/patroni-check";
 /// The program's name, by which it is found in `ExecStart=`.
 const PROGRAM: &str = "patroni-check";
 
+/// Where systemd has the files of `LoadCredential=`, in a directory for each service.
+const CREDENTIALS: &str = "/run/credentials";
+
 /// An environment file is not longer than this.
 const FILE_LIMIT: u64 = 1 << 20;
 
@@ -31,6 +34,8 @@ pub(crate) struct ServiceSettings {
     pub arguments: Vec<String>,
     /// What can't be known here, each in a few words.
     pub unknown: Vec<String>,
+    /// What systemd itself refuses, each in a few words.
+    pub refused: Vec<String>,
     unit: Option<Unit>,
 }
 
@@ -47,8 +52,8 @@ impl ServiceSettings {
             }
         };
         let names = names.each_ref().map(String::as_str);
-        let properties = "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,PrivateTmp,ProtectHome,\
-                          RootDirectory,BindPaths,BindReadOnlyPaths";
+        let properties = "Id,LoadState,Accept,Environment,EnvironmentFiles,ExecStart,DynamicUser,SupplementaryGroups,PrivateTmp,\
+                          ProtectHome,RootDirectory,BindPaths,BindReadOnlyPaths";
         let (units, unknown) = match units::show(&names, properties) {
             Ok(units) => (units, Vec::new()),
             Err(e) => (Vec::new(), vec![e]),
@@ -84,7 +89,7 @@ impl ServiceSettings {
         }
         let (program, arguments) = unit.command();
         if Path::new(program).file_name().is_some_and(|file| file == PROGRAM) {
-            let credentials = format!("/run/credentials/{name}");
+            let credentials = format!("{CREDENTIALS}/{name}");
             self.arguments = arguments.flat_map(|word| self.expanded(word, &credentials)).collect();
         } else {
             self.unknown.push(format!("its ExecStart= starts {program:?}"));
@@ -111,9 +116,10 @@ impl ServiceSettings {
         match read_at_most(Path::new(path), FILE_LIMIT) {
             Ok(text) => match env_file::read(&text) {
                 Some(assignments) => self.environment.extend(assignments),
-                None => self.unknown.push(format!("systemd refuses {path}: an assignment in it is not UTF-8")),
+                None => self.refused.push(format!("systemd refuses {path}: an assignment in it is not UTF-8")),
             },
             Err(e) if may_be_missing && e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.refused.push(format!("{path}: {e}")),
             Err(e) => self.unknown.push(format!("{path}: {e}")),
         }
     }
@@ -140,6 +146,22 @@ impl ServiceSettings {
         let is_closed = |path: &&Path| path.metadata().is_ok_and(|found| found.is_dir() && found.mode() & 0o001 == 0);
         let closed = there.ancestors().find(is_closed).filter(|_| is_another_user)?;
         Some(format!("it is another user, and {} has no x for others", closed.display()))
+    }
+
+    /// What keeps the service from reading this file, with what its unit says.
+    pub(crate) fn why_unreadable(&self, file: &Path) -> Option<String> {
+        let unit = self.unit.as_ref()?;
+        // What systemd passes to the service alone, and what a group may be for.
+        if file.starts_with(CREDENTIALS) || !unit.value("SupplementaryGroups").is_empty() {
+            return None;
+        }
+        let is_another_user = unit.value("DynamicUser") == "yes";
+        let is_closed = || file.metadata().is_ok_and(|found| found.mode() & 0o004 == 0);
+        let closed = || {
+            let why = "it is another user, and others may not read the file; LoadCredential= passes it";
+            (is_another_user && is_closed()).then(|| why.to_owned())
+        };
+        self.why_hidden(file).or_else(closed)
     }
 }
 

@@ -116,6 +116,24 @@ fn port_in(listen: &str) -> Option<u16> {
     listen.strip_suffix(" (Stream)")?.rsplit_once(':')?.1.parse().ok()
 }
 
+/// The names of the active sockets that systemd passes to this service when it starts it; none for a
+/// template, whose instances are passed one connection each.
+///
+/// # Errors
+/// A systemd that does not answer.
+pub(crate) fn passed_names(service: &str) -> Result<Option<Vec<String>>, String> {
+    if service.contains("@.") {
+        return Ok(None);
+    }
+    let units = show(&["*.socket"], "ActiveState,FileDescriptorName,Accept,Triggers")?;
+    let is_passed = |unit: &&Unit| {
+        unit.value("ActiveState") == "active"
+            && unit.value("Accept") == "no"
+            && unit.value("Triggers").split(' ').any(|triggered| triggered == service)
+    };
+    Ok(Some(units.iter().filter(is_passed).map(|unit| unit.value("FileDescriptorName").to_owned()).collect()))
+}
+
 /// What the service that a socket with Accept=yes starts for each connection, the template of its
 /// own name, is told to answer for; none where that is the default endpoint.
 fn endpoint_of_instances(socket: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use super::*;
 on_each_release! {
     the_journal_has_an_entry_for_each_change_and_the_status_line_the_counts: with_agent,
     restarts_and_an_upgrade_lose_no_check: with_agent,
+    an_upgrade_leaves_a_service_whose_settings_are_refused: with_agent,
     a_kill_loses_only_the_checks_in_hand: with_agent,
     a_program_that_crashes_at_once_does_not_cost_the_port: with_agent,
     the_watchdog_replaces_a_loop_that_stopped: with_agent,
@@ -49,6 +50,51 @@ fn restarts_and_an_upgrade_lose_no_check(machine: &Machine) {
     assert!(outcomes.len() > 200);
     assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
     assert_eq!(machine.sh("dpkg-query -Wf '${Version}' patroni-check").rsplit('-').next(), Some("2"));
+}
+
+/// What the new program would not start with, the old one goes on with.
+fn an_upgrade_leaves_a_service_whose_settings_are_refused(machine: &Machine) {
+    set_patient(machine);
+    let _patroni = patroni(machine, primary());
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    let pid = || property(machine, "MainPID", "patroni-check.service");
+    let before = pid();
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_MAX_AGE=5s\n");
+    let mut said = String::new();
+    let outcomes = checking(machine, || {
+        said = machine.install(&packages().next);
+        thread::sleep(Duration::from_secs(1));
+    });
+    report(machine, "an upgrade that refuses the settings", &outcomes);
+    assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
+    let refusal =
+        "patroni-check: patroni-check.service: invalid value '5s' for '--max-age <DURATION>': out of range: 0s to 1s";
+    let what_to_do = "patroni-check: patroni-check.service was not restarted";
+    assert!(said.contains(refusal) && said.contains(what_to_do), "{said}");
+    assert_eq!((pid(), property(machine, "NRestarts", "patroni-check.service")), (before.clone(), "0".into()));
+    assert_eq!(
+        machine.sh("readlink /proc/$(systemctl show -P MainPID patroni-check.service)/exe"),
+        "/usr/bin/patroni-check (deleted)"
+    );
+    assert_eq!(
+        machine.sh("dpkg-query -Wf '${Version} ${db:Status-Status}' patroni-check").rsplit('-').next(),
+        Some("2 installed")
+    );
+    // Corrected, tried, and restarted.
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\nPATRONI_CHECK_MAX_AGE=1s\n");
+    assert_eq!(machine.sh("patroni-check explain --settings"), "patroni-check.service: would start with its settings");
+    let outcomes = checking(machine, || _ = machine.sh("systemctl restart patroni-check.service"));
+    assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
+    assert_ne!(pid(), before);
+    // There is no old process: a check is not answered, and the next upgrade says why.
+    accept_yes(machine);
+    machine.inside(|| assert_eq!(check(PORT), READY));
+    set(machine, "PATRONI_CHECK_DEADLINE=10s\n");
+    let said = machine.install(&packages().first);
+    assert!(said.contains("patroni-check: patroni-check@.service: invalid value '10s' for '--deadline"), "{said}");
+    machine.inside(|| assert_eq!(try_check(PORT), Outcome::Unanswered));
+    set(machine, "PATRONI_CHECK_DEADLINE=5s\n");
+    machine.inside(|| assert_eq!(check(PORT), READY));
 }
 
 fn a_kill_loses_only_the_checks_in_hand(machine: &Machine) {

@@ -39,7 +39,7 @@ fn no_restart_takes_a_primary_away(machine: &Machine, silence: Behaviour) {
     let works: [(&str, &(dyn Fn() + Sync)); 5] = [
         ("a restart", &|| drop(machine.sh("systemctl restart patroni-check.service"))),
         ("a kill", &kill),
-        ("an upgrade", &|| machine.install(&packages().next)),
+        ("an upgrade", &|| _ = machine.install(&packages().next)),
         ("a switch to Accept=yes", &|| accept_yes(machine)),
         ("and back", &accept_no),
     ];

@@ -72,7 +72,7 @@ fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Mach
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(check(*port), READY)));
     let pid = || property(machine, "MainPID", "patroni-check-cluster@16-main.service");
     let (before, first) = (pid(), property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"));
-    let outcomes = checking_at(at(5565), machine, || machine.install(&packages().next));
+    let outcomes = checking_at(at(5565), machine, || _ = machine.install(&packages().next));
     assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
     assert!(!["0", &before].contains(&pid().as_str()));
     assert_eq!(property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"), first);

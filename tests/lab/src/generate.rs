@@ -24,7 +24,7 @@ const SETTINGS: &str = "\
 # means the default. A wrong value or a misspelt name keeps the service from starting. So try the
 # settings first, then restart the service. The restart loses no check.
 #
-#     patroni-check explain
+#     patroni-check explain --settings
 #     systemctl restart patroni-check.service
 ";
 

@@ -72,10 +72,10 @@ impl Machine {
         Some(machine)
     }
 
-    /// Installs or upgrades a package from a file.
-    pub fn install(&self, package: &Path) {
+    /// Installs or upgrades a package from a file, and gives what was said of it.
+    pub fn install(&self, package: &Path) -> String {
         std::fs::copy(package, self.path("/root/package.deb")).expect("the package can be copied");
-        self.sh("apt-get install -y -q --allow-downgrades /root/package.deb </dev/null");
+        self.sh("apt-get install -y -q --allow-downgrades /root/package.deb </dev/null 2>&1")
     }
 
     /// Runs a line of shell in it, and gives what it printed.
