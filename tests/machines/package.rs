@@ -48,7 +48,8 @@ fn the_package_comes_and_goes(machine: &Machine) {
     drop(patroni);
 }
 
-/// The maintainer scripts know instances, and ports of the administrator's own, by pattern.
+/// The maintainer scripts know instances, and ports of the administrator's own, by pattern. An
+/// instance whose settings the new program refuses goes on with the old one.
 fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Machine) {
     set_patient(machine);
     let _patroni = patroni(machine, primary());
@@ -57,9 +58,17 @@ fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Mach
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
+    let settings = |instance: &str, more: &str| {
+        let text = format!("PATRONI_CHECK_PATRONI=http://localhost:8008\nPATRONI_CHECK_DEADLINE=5s\n{more}");
+        write(&format!("/etc/patroni-check/{instance}.env"), &text);
+    };
     let units = "/etc/systemd/system";
-    write("/etc/patroni-check/16-main.env", "PATRONI_CHECK_PATRONI=http://localhost:8008\nPATRONI_CHECK_DEADLINE=5s\n");
-    write(&format!("{units}/patroni-check-cluster@16-main.socket.d/port.conf"), "[Socket]\nListenStream=5565\n");
+    let instances = [("16-main", at(5565)), ("17-test", at(5585))];
+    for (instance, port) in instances {
+        settings(instance, "");
+        let drop_in = format!("{units}/patroni-check-cluster@{instance}.socket.d/port.conf");
+        write(&drop_in, &format!("[Socket]\nListenStream={port}\n"));
+    }
     // It has a port, and nobody has asked for it.
     write(
         &format!("{units}/patroni-check-cluster-replica@16-main.socket.d/port.conf"),
@@ -67,17 +76,30 @@ fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Mach
     );
     write(&format!("{units}/patroni-check-own.socket"), "[Socket]\nListenStream=5575\nService=patroni-check.service\n");
     machine.sh("systemctl daemon-reload; systemctl stop patroni-check.service");
-    machine.sh("systemctl enable --now patroni-check-cluster@16-main.socket; systemctl start patroni-check-own.socket");
-    let ports = [PORT, at(5565), at(5575)];
+    machine.sh("systemctl enable --now patroni-check-cluster@16-main.socket patroni-check-cluster@17-test.socket");
+    machine.sh("systemctl start patroni-check-own.socket");
+    let ports = [PORT, at(5565), at(5575), at(5585)];
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(check(*port), READY)));
-    let pid = || property(machine, "MainPID", "patroni-check-cluster@16-main.service");
-    let (before, first) = (pid(), property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"));
-    let outcomes = checking_at(at(5565), machine, || _ = machine.install(&packages().next));
+    settings("17-test", "PATRONI_CHECK_MAX_AGE=5s\n");
+    let pids =
+        || instances.map(|(name, _)| property(machine, "MainPID", &format!("patroni-check-cluster@{name}.service")));
+    let (before, first) = (pids(), property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"));
+    let mut said = String::new();
+    let outcomes = checking_at(at(5565), machine, || said = machine.install(&packages().next));
     assert_eq!(count(&outcomes, &Outcome::Answered(READY.into())), outcomes.len());
-    assert!(!["0", &before].contains(&pid().as_str()));
+    let after = pids();
+    assert!(!["0", &before[0]].contains(&after[0].as_str()) && before[1] == after[1], "{before:?} {after:?}");
+    let refused = "patroni-check: patroni-check-cluster@17-test.service was not restarted";
+    assert!(said.contains(refused) && said.matches("was not restarted").count() == 1, "{said}");
+    assert!(said.contains("try them by: patroni-check --instance 17-test explain --settings;"), "{said}");
+    machine.inside(|| ports.iter().for_each(|port| assert_eq!(check(*port), READY)));
     assert_eq!(property(machine, "InvocationID", "patroni-check-cluster@16-main.socket"), first);
     let active = machine.sh("systemctl list-units --no-legend --plain 'patroni-check*.socket' | cut -d ' ' -f 1");
-    assert_eq!(active, "patroni-check-cluster@16-main.socket\npatroni-check-own.socket\npatroni-check.socket");
+    assert_eq!(
+        active,
+        "patroni-check-cluster@16-main.socket\npatroni-check-cluster@17-test.socket\npatroni-check-own.socket\n\
+         patroni-check.socket"
+    );
     machine.sh("patroni-check --instance 16-main hold new disk");
     machine.sh("apt-get remove -y -q patroni-check");
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(try_check(*port), Outcome::Refused)));
@@ -86,7 +108,12 @@ fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Mach
     // What is the administrator's own stays; nothing that the next installation would begin with.
     machine.sh("apt-get purge -y -q patroni-check");
     let left = machine.sh("find /etc /run /usr /var/lib/systemd -path '*patroni-check*' -not -type d | sort");
-    let own = ["cluster-replica@16-main.socket.d/port.conf", "cluster@16-main.socket.d/port.conf", "own.socket"];
+    let own = [
+        "cluster-replica@16-main.socket.d/port.conf",
+        "cluster@16-main.socket.d/port.conf",
+        "cluster@17-test.socket.d/port.conf",
+        "own.socket",
+    ];
     assert_eq!(left, own.map(|file| format!("{units}/patroni-check-{file}")).join("\n"));
 }
 
