@@ -265,6 +265,7 @@ install:
 	        systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
+	install -D -m 755 systemd/restart $(DESTDIR)$(PREFIX)/lib/patroni-check/restart
 	install -D -m 644 systemd/tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/patroni-check.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md \
 	    docs/containers.md

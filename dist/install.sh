@@ -99,8 +99,7 @@ install_all() {
         # The root directory of one process for each check.
         systemd-tmpfiles --create "$PREFIX/lib/tmpfiles.d/patroni-check.conf" || :
         systemctl daemon-reload
-        # The port stays open, and checks wait there meanwhile.
-        [ -z "$was_there" ] || systemctl try-restart patroni-check.service 'patroni-check-cluster@*.service'
+        [ -z "$was_there" ] || "$PREFIX/lib/patroni-check/restart"
     fi
     say "installed in $DESTDIR$PREFIX, and not enabled. The settings are in $DESTDIR$settings. What comes next:"
     echo "    $PREFIX/bin/patroni-check explain                  # whether Patroni is where it is looked for"

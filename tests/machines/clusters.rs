@@ -206,7 +206,7 @@ fn removing_one_leaves_the_other(machine: &Machine, main: &str, test: &str) {
 fn the_package_takes_them_along(machine: &Machine, test: &str) {
     let service = format!("patroni-check-cluster@{test}.service");
     let before = property(machine, "MainPID", &service);
-    let outcomes = checking_at(SECOND, machine, || machine.install(&packages().next));
+    let outcomes = checking_at(SECOND, machine, || _ = machine.install(&packages().next));
     assert_eq!(count(&outcomes, &Outcome::Refused), 0);
     machine.inside(|| await_that("the new one", || is_primary(SECOND)));
     assert_ne!(property(machine, "MainPID", &service), before);
