@@ -107,9 +107,9 @@ impl Options {
             if settings.is_empty() && ports.is_empty() && !own.keys().any(is_empty) {
                 return command;
             }
-            let command = match ports {
-                [] => command,
-                _ => command.mut_subcommand("haproxy-config", |command| {
+            let command = match command.find_subcommand("haproxy-config") {
+                None => command,
+                Some(_) => command.mut_subcommand("haproxy-config", |command| {
                     command.mut_args(|arg| match ports.iter().find(|(option, _)| arg.get_id() == option) {
                         Some((_, port)) => arg.default_value(port.to_string()),
                         None => arg,

@@ -78,9 +78,10 @@ fn two_clusters_on_one_host(machine: &Machine) {
     assert!(done.contains(&format!("patroni-check-cluster@{test}.socket at [::]:5565")), "{done}");
 
     each_has_its_own(machine, &main, &test);
-    what_is_missing_is_told(machine, &main, &test);
+    what_is_missing_is_told(machine, &test);
     one_process_for_each_check_of_an_instance(machine, &test);
     removing_one_leaves_the_other(machine, &main, &test);
+    beside_one_that_is_no_instance(machine, &test);
     the_package_takes_them_along(machine, &test);
 }
 
@@ -144,7 +145,7 @@ fn set_for(machine: &Machine, name: &str, more: &str) {
     machine.sh(&format!("systemctl restart patroni-check-cluster@{name}.service"));
 }
 
-fn what_is_missing_is_told(machine: &Machine, main: &str, test: &str) {
+fn what_is_missing_is_told(machine: &Machine, test: &str) {
     // No port.
     let refused = machine.try_sh("systemctl start patroni-check-cluster@nobody.socket");
     assert!(!refused.status.success());
@@ -152,20 +153,20 @@ fn what_is_missing_is_told(machine: &Machine, main: &str, test: &str) {
     // No settings: nothing is answered, and least of all for another cluster.
     let settings = format!("/etc/patroni-check/{test}.env");
     for wrong in ["rm", "echo PATRONI_CHECK_GRACE=1s >"] {
+        let why = format!("instance {test} has no PATRONI_CHECK_PATRONI");
+        let told = || {
+            let journal = format!("journalctl -q --no-pager -o cat -t patroni-check@{test}");
+            machine.sh(&journal).matches(&why).count()
+        };
+        let before = told();
         machine.sh(&format!("cp {settings} /root/kept; {wrong} {settings}"));
         machine.try_sh(&format!("systemctl restart patroni-check-cluster@{test}.service"));
-        let why = format!("instance {test} has no PATRONI_CHECK_PATRONI");
-        await_that("the reason in the journal", || {
-            machine.sh(&format!("journalctl -q --no-pager -o cat -t patroni-check@{test}")).contains(&why)
-        });
+        await_that("the reason in the journal", || told() > before);
         assert_eq!(machine.try_sh(&format!("patroni-check hold --instance {test}")).status.code(), Some(2));
         machine.inside(|| assert!(is_primary(PORT)));
         // The port is open all the while, and answers once the settings are there.
         machine.sh(&format!("mv /root/kept {settings}"));
         machine.inside(|| await_that("the answer", || is_primary(SECOND)));
-        machine.sh(&format!(
-            "journalctl -q --rotate --vacuum-time=1s; systemctl is-active patroni-check-cluster@{main}.socket"
-        ));
     }
 }
 
@@ -200,6 +201,27 @@ fn removing_one_leaves_the_other(machine: &Machine, main: &str, test: &str) {
     let script = machine.sh("patroni-check instances");
     assert!(script.contains(&format!("put /etc/patroni-check/{main}.env ")), "{script}");
     assert!(!script.contains(&format!("put /etc/patroni-check/{test}.env ")), "{script}");
+}
+
+/// A hold without a name is that of patroni-check.socket, and says so.
+fn beside_one_that_is_no_instance(machine: &Machine, test: &str) {
+    set(machine, &format!("PATRONI_CHECK_PATRONI=http://{ADDRESS}:8008\n"));
+    machine.sh(&format!(
+        "mkdir /etc/systemd/system/patroni-check.service.d; printf '[Service]\nIPAddressAllow={ADDRESS}\n' \
+         >/etc/systemd/system/patroni-check.service.d/patroni.conf; systemctl daemon-reload; \
+         systemctl enable --now patroni-check.socket"
+    ));
+    machine.inside(|| await_that("the one without a name", || is_primary(PORT)));
+    let said = machine.sh("patroni-check hold disk 2>&1");
+    assert!(said.contains(&format!("also has --instance {test}\n")) && said.contains("Held:"), "{said}");
+    machine.inside(|| {
+        assert_eq!(check(PORT), "MAINT UP # held: disk\n");
+        assert!(is_primary(SECOND));
+    });
+    machine.sh("patroni-check release");
+    let script = machine.sh("patroni-check instances");
+    assert!(orders(&script).is_empty() && script.contains("patroni-check.socket at [::]:5555"), "{script}");
+    machine.sh("systemctl disable --now patroni-check.socket; rm -r /etc/systemd/system/patroni-check.service.d");
 }
 
 /// An upgrade restarts the program behind the open port; what is removed answers no more.
