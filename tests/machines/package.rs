@@ -25,7 +25,10 @@ fn the_package_comes_and_goes(machine: &Machine) {
     let lint = machine.sh("cd /root && lintian --allow-root --fail-on none --tag-display-limit 0 package.deb 2>&1");
     let lint: Vec<_> = lint.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:")).collect();
     assert_eq!(lint, [""; 0]);
-    for unit in machine.sh("cd /usr/lib/systemd/system; ls patroni-check* | sed 's/@/@x/'").lines() {
+    // A socket of an instance is none without a port; tests/packaging.rs gives it one.
+    for unit in
+        machine.sh("cd /usr/lib/systemd/system; ls patroni-check* | grep -v '@.socket$' | sed 's/@/@x/'").lines()
+    {
         assert_eq!(machine.sh(&format!("systemd-analyze verify --man=no --recursive-errors=no {unit} 2>&1")), "");
     }
     machine.sh("systemctl enable --now patroni-check.socket");
