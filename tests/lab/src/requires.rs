@@ -11,8 +11,8 @@ use std::time::SystemTime;
 const DEMANDED: &str = "LAB_REQUIRES";
 
 /// Whether the test can go on: `if !requires(&["haproxy"]) { return; }`. A need is the name of a
-/// program, a file of the repository (with a `/` in it; a release build and an archive only if newer
-/// than `src`), `postgresql` for its server, `root`, or as in `10000 descriptors`.
+/// program, a file of the repository (with a `/` in it; a release build or an archive only if newer
+/// than what it is made of), `postgresql` for its server, `root`, or as in `10000 descriptors`.
 ///
 /// # Panics
 /// Where it can't and is demanded.
@@ -60,13 +60,19 @@ pub fn is_there(need: &str) -> bool {
     match need {
         "root" => rustix::process::geteuid().is_root(),
         "postgresql" => crate::programs::postgres_bin().is_ok(),
-        built if ["target/release/", "target/dist/"].iter().any(|place| built.starts_with(place)) => {
-            let repository = crate::repository();
-            is_built(&repository.join(built), &repository.join("src"))
-        }
+        built if built.starts_with("target/release/") => is_newer_than(built, &["src"]),
+        built if built.starts_with("target/dist/") => is_newer_than(built, ARCHIVED),
         file if file.contains('/') => crate::repository().join(file).exists(),
         program => is_in(program, &std::env::var_os("PATH").unwrap_or_default()),
     }
+}
+
+/// What a release archive is made of.
+const ARCHIVED: &[&str] = &["src", "systemd", "docs", "man", "completions", "dist"];
+
+fn is_newer_than(built: &str, sources: &[&str]) -> bool {
+    let repository = crate::repository();
+    sources.iter().all(|sources| is_built(&repository.join(built), &repository.join(sources)))
 }
 
 /// Whether a program was built after the last change of what it is made of. An older one would be
