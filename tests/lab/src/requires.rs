@@ -62,6 +62,8 @@ pub fn is_there(need: &str) -> bool {
         "postgresql" => crate::programs::postgres_bin().is_ok(),
         built if built.starts_with("target/release/") => is_newer_than(built, &["src"]),
         built if built.starts_with("target/dist/") => is_newer_than(built, ARCHIVED),
+        // Of the same commit.
+        again if again.starts_with("target/elsewhere/") => is_newer_than(again, &["target/dist"]),
         file if file.contains('/') => crate::repository().join(file).exists(),
         program => is_in(program, &std::env::var_os("PATH").unwrap_or_default()),
     }
