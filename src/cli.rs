@@ -5,6 +5,7 @@ mod options;
 mod read;
 mod subcommands;
 mod values;
+mod which;
 
 pub use meant::{Command, CommandLine};
 pub use values::DEADLINES;

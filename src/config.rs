@@ -17,13 +17,10 @@ use crate::patroni::{BaseUrl, Client, Tls};
 use crate::probe::Target;
 use crate::view::{OnFailure, OnStandby, Probing, View};
 
-pub use instance::Instance;
+pub use instance::{HOLD_FILE, Instance};
 
 /// Where Patroni is, unless the settings say otherwise.
 pub const PATRONI: &str = "http://localhost:8008";
-
-/// Where a hold is, unless the settings say otherwise.
-pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
 
 /// Where the service leaves what it knows (`RuntimeDirectory=` in its unit).
 pub const RUNTIME_DIRECTORY: &str = "/run/patroni-check";

@@ -276,11 +276,16 @@ pub(super) struct SettingOptions {
 }
 
 /// Options that nobody has set, of those whose default an instance does not share.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Unset {
     pub(super) patroni: bool,
     pub(super) hold_file: bool,
+    /// Of `PORTS`.
+    pub(super) ports: Vec<&'static str>,
 }
+
+/// The options of `haproxy-config` that are ports of our sockets.
+pub(super) const PORTS: [&str; 3] = ["agent_port", "replica_port", "http_port"];
 
 impl SettingOptions {
     /// Where the hold is.

@@ -10,12 +10,12 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::meant::CommandLine;
-use super::options::{Options, SettingOptions, Unset};
+use super::options::{Options, PORTS, SettingOptions, Unset};
 use super::subcommands::TypedCommand;
 use crate::config::{BadConfiguration, HOLD_FILE, Instance, RUNTIME_DIRECTORY};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;
-use crate::systemd::socket_units::{is_plain_in_use, ports};
+use crate::systemd::socket_units::ports;
 use crate::text::single_spaced;
 
 /// The environment variables that are ours begin so.
@@ -42,8 +42,10 @@ impl CommandLine {
     /// Anything that can't be meant.
     pub fn read() -> Result<Self, BadConfiguration> {
         let mut options = Options::with_defaults(&Settings::new(), &[])?;
-        if let Some(command) = options.command.as_ref().filter(|command| command.is_of_one_cluster()) {
+        if let Some(command) = &options.command {
             options.check_which(command)?;
+        }
+        if let Some(command) = options.command.as_ref().filter(|command| command.is_of_one_cluster()) {
             let instance = options.settings.instance.as_ref();
             let service = ServiceSettings::find(instance);
             let of_service = |e: BadConfiguration| BadConfiguration(format!("{}: {e}", service.from));
@@ -54,6 +56,7 @@ impl CommandLine {
             };
             let is_about_hold = !is_trial(command) && !matches!(command, TypedCommand::HaproxyConfig(_));
             options = Options::with_defaults(&settings, &ports).map_err(of_service)?;
+            options.check_ports(&ports)?;
             if is_about_hold {
                 options.check_hold_file(&service, &settings)?;
             }
@@ -168,29 +171,6 @@ impl Options {
         Some(Options { settings, command: None })
     }
 
-    /// Refuses a command that does not say which of several clusters it is about. A hold that no
-    /// service reads must not look like one.
-    fn check_which(&self, command: &TypedCommand) -> Result<(), BadConfiguration> {
-        let is_about_hold = matches!(command, TypedCommand::Hold(_) | TypedCommand::Release(_));
-        let unset = self.settings.unset;
-        let is_said = if is_about_hold { !unset.hold_file } else { !unset.patroni };
-        if self.settings.instance.is_some() || is_said {
-            return Ok(());
-        }
-        let instances: Vec<_> = Instance::all().iter().map(|instance| format!("--instance {instance}")).collect();
-        let names = instances.join(", ");
-        if instances.is_empty() {
-            Ok(())
-        } else if is_plain_in_use() {
-            if is_about_hold {
-                complain(&format!("this is about patroni-check.socket alone; this host also has {names}"));
-            }
-            Ok(())
-        } else {
-            Err(BadConfiguration(format!("which cluster of this host? Say {}", names.replace(", ", " or "))))
-        }
-    }
-
     /// Refuses a hold file that the service can't see.
     fn check_hold_file(&self, service: &ServiceSettings, settings: &Settings) -> Result<(), BadConfiguration> {
         let own = self.settings.hold_file();
@@ -227,8 +207,14 @@ fn runtime_directory(is_command: bool, instance: Option<&Instance>) -> Option<Pa
 
 /// Which options are at the default of the program.
 fn unset(matches: &ArgMatches) -> Unset {
-    let is_unset = |id| matches.value_source(id) == Some(ValueSource::DefaultValue);
-    Unset { patroni: is_unset("patroni"), hold_file: is_unset("hold_file") }
+    let is_unset = |matches: &ArgMatches, id: &str| matches.value_source(id) == Some(ValueSource::DefaultValue);
+    let of_haproxy = matches.subcommand().filter(|(name, _)| *name == "haproxy-config");
+    let is_port_unset = |id: &&str| of_haproxy.is_some_and(|(_, matches)| is_unset(matches, id));
+    Unset {
+        patroni: is_unset(matches, "patroni"),
+        hold_file: is_unset(matches, "hold_file"),
+        ports: PORTS.into_iter().filter(is_port_unset).collect(),
+    }
 }
 
 fn variable(arg: &Arg) -> Option<String> {

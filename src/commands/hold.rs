@@ -169,12 +169,13 @@ impl Order {
     fn meaning(&self, hold: &Hold, config: &Config, sockets: &[SocketUnit]) -> String {
         let words = if self.drain { "DRAIN" } else { "MAINT" };
         let scope = if self.on.is_empty() { String::new() } else { format!(" on {}", joined(&self.on, "and")) };
-        let on: String = self.on.iter().map(|on| format!(" --on '{on}'")).collect();
+        let mut how = config.instance.as_ref().map_or_else(String::new, |name| format!(" --instance {name}"));
+        how.extend(self.on.iter().map(|on| format!(" --on '{on}'")));
         let end = hold.end.as_ref().zip(self.lasting).map_or_else(String::new, |(end, lasting)| {
             format!("until {}, in {}, or ", format_time(end.wall), humantime::format_duration(lasting))
         });
         let mut lines = vec![format!(
-            "Held: from the next check on this node answers {words}{scope}, {end}until you run: patroni-check release{on}"
+            "Held: from the next check on this node answers {words}{scope}, {end}until you run: patroni-check release{how}"
         )];
         if self.drain {
             lines.push("HAProxy opens no new sessions here. Open ones stay until their clients end them.".into());

@@ -14,7 +14,7 @@ use crate::file::read_at_most;
 use crate::patroni::{BaseUrl, Configuration};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;
-use crate::systemd::socket_units::{open_sockets, ports_of_sockets};
+use crate::systemd::socket_units::{instances, open_sockets, ports_of_sockets};
 use crate::text::printable;
 use script::{Cluster, Found, script};
 
@@ -38,7 +38,7 @@ struct Answering {
 /// A directory that can't be read, or a standard output that takes no more.
 pub fn run(files: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
     let files = if files.is_empty() { configurations()? } else { files.to_vec() };
-    let instances = Instance::all();
+    let instances = instances()?;
     let services = [None].into_iter().chain(instances.into_iter().map(Some));
     let answering: Vec<_> = services.map(Answering::of).collect();
     let mut found = Vec::new();

@@ -1,9 +1,14 @@
 //! An instance: the patroni-check of one of several clusters on this host, with what it has of its
 //! own.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// Where a hold is, unless the settings say otherwise.
+pub const HOLD_FILE: &str = "/etc/patroni-check/hold";
 
 /// What the operator has: settings and holds.
 const DIRECTORY: &str = "/etc/patroni-check";
@@ -25,6 +30,10 @@ impl FromStr for Instance {
         if text.is_empty() || text.len() > NAME_LIMIT || text.starts_with('-') || !text.chars().all(is_good) {
             return Err(format!("write letters, digits, - and _, {NAME_LIMIT} at most, like 16-main"));
         }
+        // What is of its own would be in the place of the hold of what is no instance.
+        if Some(OsStr::new(text)) == Path::new(HOLD_FILE).file_name() {
+            return Err(format!("{text} is no name for an instance: {HOLD_FILE} is in the way"));
+        }
         Ok(Instance(text.to_owned()))
     }
 }
@@ -36,13 +45,21 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
-    /// All that have settings on this host, by their names.
-    pub fn all() -> Vec<Self> {
-        let entries = Path::new(DIRECTORY).read_dir().into_iter().flatten().flatten();
+    /// All that have settings on this host.
+    ///
+    /// # Errors
+    /// The directory can't be listed.
+    pub fn with_settings() -> Result<Vec<Self>, String> {
+        Self::in_directory(Path::new(DIRECTORY)).map_err(|e| format!("{DIRECTORY}: {e}"))
+    }
+
+    fn in_directory(directory: &Path) -> io::Result<Vec<Self>> {
+        let listed = match directory.read_dir() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.and_then(Iterator::collect::<io::Result<Vec<_>>>),
+        };
         let name = |file: PathBuf| file.file_name()?.to_str()?.strip_suffix(".env")?.parse().ok();
-        let mut all: Vec<_> = entries.filter_map(|entry| name(entry.path())).collect();
-        all.sort();
-        all
+        Ok(listed?.into_iter().filter_map(|entry| name(entry.path())).collect())
     }
 
     /// The name that is nearest to that of a file, `16-main.yml`.
@@ -93,9 +110,22 @@ mod tests {
         for name in ["16-main", "a", "17_test-2", "ABCDEFGHIJKLMNOPQRSTUVWX"] {
             assert_eq!(name.parse::<Instance>().map(|instance| instance.to_string()).as_deref(), Ok(name));
         }
-        for name in ["", "-a", ".", "..", "a/b", "a.b", "a b", "a@b", "é", "a\n", "%i", "ABCDEFGHIJKLMNOPQRSTUVWXY"] {
+        for name in
+            ["", "-a", ".", "..", "a/b", "a.b", "a b", "a@b", "é", "a\n", "%i", "hold", "ABCDEFGHIJKLMNOPQRSTUVWXY"]
+        {
             assert!(name.parse::<Instance>().is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn what_can_not_be_listed_is_not_nothing() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("16-main.env");
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(directory.path().join("hold.env"), "").unwrap();
+        assert_eq!(Instance::in_directory(directory.path()).unwrap(), ["16-main".parse().unwrap()]);
+        assert_eq!(Instance::in_directory(&directory.path().join("none")).unwrap(), []);
+        assert!(Instance::in_directory(&file).is_err());
     }
 
     #[test]
@@ -108,6 +138,8 @@ mod tests {
         ] {
             assert_eq!(Instance::of_file(Path::new(file)), Some(name.parse().unwrap()), "{file}");
         }
-        assert_eq!(Instance::of_file(Path::new("/etc/patroni/---.yml")), None);
+        for file in ["/etc/patroni/---.yml", "/etc/patroni/hold.yml"] {
+            assert_eq!(Instance::of_file(Path::new(file)), None, "{file}");
+        }
     }
 }

@@ -78,7 +78,27 @@ fn is_of(unit: &Unit, instance: Option<&Instance>) -> bool {
 pub(crate) fn is_plain_in_use() -> bool {
     let units = show(&PLAIN, "Id,ActiveState,UnitFileState").unwrap_or_default();
     let is_used = |unit: &Unit| unit.value("ActiveState") == "active" || unit.value("UnitFileState") == "enabled";
-    units.iter().any(is_used)
+    units.iter().filter(|unit| PLAIN.contains(&unit.value("Id"))).any(is_used)
+}
+
+/// The instances of this host, by their names: those with settings, and those that systemd has units
+/// of, whose settings may be elsewhere.
+///
+/// # Errors
+/// The directory with the settings can't be listed.
+pub(crate) fn instances() -> Result<Vec<Instance>, String> {
+    // A systemd that does not answer is told where the settings are read.
+    let units = show(&["patroni-check-cluster*@*.socket", "patroni-check-cluster@*.service"], "Id,LoadState");
+    let units = units.unwrap_or_default();
+    let name = |unit: &Unit| {
+        let (_, name) = unit.value("Id").strip_prefix("patroni-check-cluster")?.split_once('@')?;
+        name.rsplit_once('.')?.0.parse().ok()
+    };
+    let mut all = Instance::with_settings()?;
+    all.extend(units.iter().filter(|unit| unit.is_loaded()).filter_map(name));
+    all.sort();
+    all.dedup();
+    Ok(all)
 }
 
 /// The ports of an instance's sockets, by the options of `haproxy-config`.

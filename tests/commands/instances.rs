@@ -7,7 +7,8 @@ use std::process::Output;
 use tempfile::TempDir;
 
 use lab::agent::binary;
-use lab::fake_patroni::{FakePatroni, primary};
+use lab::fake_patroni::{FakePatroni, answer, primary};
+use lab::programs::write_script;
 
 use crate::stdout;
 
@@ -17,8 +18,18 @@ fn run(arguments: &[&str]) -> Output {
     binary().env("PATH", nothing.path()).args(arguments).output().unwrap()
 }
 
+/// Where systemd has these units, whichever it is asked for.
+fn run_with(units: &str, arguments: &[&str]) -> Output {
+    let host = TempDir::new().unwrap();
+    write_script(&host.path().join("systemctl"), &format!("#!/bin/sh\n/bin/cat <<'END'\n{units}END\n"));
+    binary().env("PATH", host.path()).args(arguments).output().unwrap()
+}
+
 fn refused(arguments: &[&str]) -> String {
-    let output = run(arguments);
+    line_of(arguments, &run(arguments))
+}
+
+fn line_of(arguments: &[&str], output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{arguments:?}: {output:?}");
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -107,10 +118,67 @@ fn an_instance_without_an_address_answers_for_no_patroni() {
     ] {
         assert!(refused(arguments).ends_with(expected), "{arguments:?}: {}", refused(arguments));
     }
-    for name in ["", "../x", "a/b", "a.b", "-x", "abcdefghijklmnopqrstuvwxy"] {
+    for name in ["", "../x", "a/b", "a.b", "-x", "hold", "abcdefghijklmnopqrstuvwxy"] {
         let error = refused(&[&format!("--instance={name}"), "explain"]);
         assert!(error.contains("instance"), "{name}: {error}");
     }
     let output = binary().env("PATRONI_CHECK_INSTANCE", "17-x").env("PATRONI_CHECK_PATRONI", "").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).ends_with(expected), "{output:?}");
+}
+
+#[test]
+fn ports_of_an_instance_that_are_not_known_are_not_written() {
+    let patroni = FakePatroni::new(answer(
+        200,
+        r#"{"members": [{"name": "db1", "role": "leader", "state": "running", "host": "127.0.0.1", "port": 5432}]}"#,
+    ));
+    let url = patroni.url();
+    let line = |more: &[&'static str]| [&["haproxy-config", "--instance", "17-x", "--patroni", &url], more].concat();
+    for (more, missing) in [
+        (&[][..], "say --agent-port and --replica-port\n"),
+        (&["--agent-port", "1"], "say --replica-port\n"),
+        (&["--read-write", "none", "--fallback", "none"], "say --replica-port\n"),
+        (&["--http", "--agent-port", "1"], "say --http-port\n"),
+        (&["--format", "json"], "say --agent-port and --replica-port\n"),
+    ] {
+        let error = refused(&line(more));
+        assert!(error.contains("instance 17-x") && error.ends_with(missing), "{more:?}: {error}");
+    }
+    for more in [
+        &["--agent-port", "7777", "--replica-port", "5556"][..],
+        &["--read-only", "none", "--agent-port", "7777"],
+        &["--http", "--http-port", "7777"],
+    ] {
+        let output = run(&line(more));
+        assert!(output.status.success() && stdout(&output).contains("port 7777"), "{more:?}: {output:?}");
+    }
+    // As systemd has them.
+    let units = "Id=patroni-check-cluster@17-x.socket\nListen=[::]:7777 (Stream)\n";
+    let output = run_with(units, &line(&["--replica-port", "7778"]));
+    assert!(stdout(&output).contains("agent-port 7777") && stdout(&output).contains("agent-port 7778"), "{output:?}");
+    assert!(line_of(&[], &run_with(units, &line(&[]))).ends_with("say --replica-port\n"));
+}
+
+/// Its settings may be in its unit.
+#[test]
+fn a_hold_is_that_of_an_instance_where_systemd_has_only_these() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("hold").display().to_string();
+    let units = "Id=patroni-check-cluster@17-x.socket\nLoadState=loaded\nActiveState=active\n";
+    for arguments in [
+        &["hold", "--hold-file", &file, "disk"][..],
+        &["release", "--hold-file", &file],
+        &["is", "/primary"],
+        &["explain"],
+    ] {
+        let error = line_of(arguments, &run_with(units, arguments));
+        assert!(error.ends_with("which cluster of this host? Say --instance 17-x\n"), "{arguments:?}: {error}");
+    }
+    assert!(!std::path::Path::new(&file).exists());
+    let plain = format!("{units}\nId=patroni-check.socket\nActiveState=active\n");
+    let output = run_with(&plain, &["hold", "--hold-file", &file, "disk"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("also has --instance 17-x\n"), "{output:?}");
+    let output =
+        run_with(units, &["hold", "--instance", "17-x", "--patroni", "http://localhost:1", "--hold-file", &file]);
+    assert!(stdout(&output).contains("until you run: patroni-check release --instance 17-x\n"), "{output:?}");
 }
