@@ -45,7 +45,7 @@ pub enum Command {
     ListHolds,
     /// Show the clusters of this host, and what to enable for them.
     Instances {
-        /// Their configurations; those in Patroni's directory without any.
+        /// Further configurations, beside those in Patroni's directory.
         files: Vec<PathBuf>,
     },
     /// End holds.

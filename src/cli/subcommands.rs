@@ -132,7 +132,7 @@ pub(super) struct Hold {
 /// Of what `instances` tells.
 #[derive(Debug, Args)]
 pub(super) struct Instances {
-    /// Patroni's configurations, if they are not /etc/patroni/*.yml
+    /// Further configurations of Patroni, beside /etc/patroni/*.yml
     #[arg(value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
 }

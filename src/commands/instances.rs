@@ -1,6 +1,7 @@
 //! `patroni-check instances`: the clusters of this host, what answers for each, and what is to be
 //! enabled for the others.
 
+mod ports;
 mod script;
 
 use std::error::Error;
@@ -8,14 +9,13 @@ use std::io::{ErrorKind, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::commands::listening::listeners;
 use crate::config::{Instance, PATRONI};
 use crate::file::read_at_most;
 use crate::patroni::{BaseUrl, Configuration};
 use crate::systemd::journal::complain;
 use crate::systemd::service_settings::ServiceSettings;
-use crate::systemd::socket_units::{instances, open_sockets, ports_of_sockets};
-use crate::text::printable;
+use crate::systemd::socket_units::{instances, open_sockets};
+use ports::Ports;
 use script::{Cluster, Found, script};
 
 /// Where packages have Patroni's configurations.
@@ -31,17 +31,31 @@ struct Answering {
     sockets: Vec<String>,
 }
 
-/// Reads these configurations, or those in Patroni's directory, and prints what came of it: a
-/// script with comments.
+/// What Patroni takes from its environment before it looks into its configuration, of what is read
+/// here (Patroni's manual, "Environment Configuration Settings").
+const OVERRIDES: [&str; 6] = [
+    "PATRONI_SCOPE",
+    "PATRONI_RESTAPI_LISTEN",
+    "PATRONI_RESTAPI_CONNECT_ADDRESS",
+    "PATRONI_RESTAPI_CERTFILE",
+    "PATRONI_RESTAPI_VERIFY_CLIENT",
+    "PATRONI_POSTGRESQL_LISTEN",
+];
+
+/// Reads the configurations in Patroni's directory and these, and prints what came of it: a script
+/// with comments. The exit status tells of a file among these that is of no use.
 ///
 /// # Errors
 /// A directory that can't be read, or a standard output that takes no more.
-pub fn run(files: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
-    let files = if files.is_empty() { configurations()? } else { files.to_vec() };
-    let instances = instances()?;
-    let services = [None].into_iter().chain(instances.into_iter().map(Some));
+pub fn run(named: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
+    let mut files = configurations()?;
+    let is_there = |file: &&PathBuf| files.iter().all(|other| file.canonicalize().ok() != other.canonicalize().ok());
+    let further: Vec<_> = named.iter().filter(is_there).cloned().collect();
+    files.extend(further);
+    let services = [None].into_iter().chain(instances()?.into_iter().map(Some));
     let answering: Vec<_> = services.map(Answering::of).collect();
     let mut found = Vec::new();
+    let mut status = ExitCode::SUCCESS;
     for file in &files {
         match read(file) {
             Ok(Some(configuration)) => found.push(Found::Cluster(cluster(file, configuration, &answering))),
@@ -49,15 +63,17 @@ pub fn run(files: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
             Err(why) => {
                 // Whoever runs what is printed does not see its comments.
                 complain(&format!("{}: {why}", file.display()));
+                if named.contains(file) {
+                    status = ExitCode::FAILURE;
+                }
                 found.push(Found::Unread(file.clone(), why));
             }
         }
     }
-    let taken = listeners().map(|address| address.port()).chain(ports_of_sockets()).collect();
     // One that is alone has no need of an instance.
     let is_alone = found.len() == 1 && answering.len() == 1 && answering[0].sockets.is_empty();
-    stdout().write_all(script(&found, taken, is_alone).as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    stdout().write_all(script(&found, Ports::find(), is_alone).as_bytes())?;
+    Ok(status)
 }
 
 fn configurations() -> Result<Vec<PathBuf>, String> {
@@ -77,7 +93,27 @@ fn read(file: &Path) -> Result<Option<Configuration>, String> {
     if text.len() as u64 > FILE_LIMIT {
         return Err(format!("it is longer than {FILE_LIMIT} bytes"));
     }
-    Configuration::read(&String::from_utf8(text).map_err(|_| "it is not UTF-8")?)
+    let configuration = Configuration::read(&String::from_utf8(text).map_err(|_| "it is not UTF-8")?)?;
+    if configuration.is_some() {
+        check_environment(file)?;
+    }
+    Ok(configuration)
+}
+
+/// Refuses a configuration that is not Patroni's last word, as far as systemd knows.
+fn check_environment(file: &Path) -> Result<(), String> {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    for unit in [format!("patroni@{stem}.service"), "patroni.service".to_owned()] {
+        let service = ServiceSettings::environment_of(&unit);
+        let is_set = |name: &&&str| service.environment.get(**name).is_some_and(|value| !value.is_empty());
+        if let Some(name) = OVERRIDES.iter().find(is_set) {
+            return Err(format!("{name} in the environment of {unit} overrides it"));
+        }
+        if let Some(why) = service.unknown.first() {
+            return Err(format!("the environment of {unit} may override it, and is not known ({why})"));
+        }
+    }
+    Ok(())
 }
 
 impl Answering {
@@ -94,8 +130,14 @@ fn cluster(file: &Path, configuration: Configuration, answering: &[Answering]) -
     let instance = Instance::of_file(file);
     let asks_it = |service: &&Answering| service.patroni.as_ref().is_some_and(|base| configuration.is_at(base));
     let answered = answering.iter().filter(asks_it).flat_map(|service| service.sockets.clone()).collect();
+    let plain = answering.iter().filter(asks_it).find(|service| service.instance.is_none());
+    let plain = plain.and_then(|plain| plain.patroni.clone());
+    let plain = plain.filter(|plain| plain.is_https() == configuration.base.is_https());
     let own = answering.iter().find(|service| service.instance.is_some() && service.instance == instance);
-    let asks_another = own.filter(|own| !asks_it(own));
-    let asks_another = asks_another.map(|own| own.patroni.as_ref().map_or("none".to_owned(), BaseUrl::to_string));
-    Cluster { file: printable(&file.display().to_string()), instance, configuration, answered, asks_another }
+    let asks_another = own.filter(|own| !asks_it(own)).and_then(|own| match (&own.patroni, &own.instance) {
+        (Some(other), _) => Some(format!("has another Patroni, {other}")),
+        (None, Some(own)) if Path::new(&own.settings()).exists() => Some("has no Patroni".to_owned()),
+        _ => None,
+    });
+    Cluster { file: file.to_owned(), instance, configuration, answered, plain, asks_another }
 }

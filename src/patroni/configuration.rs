@@ -2,6 +2,7 @@
 //! manual, "YAML Configuration Settings").
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -17,15 +18,17 @@ pub struct Configuration {
     pub scope: String,
     /// Where its REST API is to be asked from this host.
     pub base: BaseUrl,
-    /// Postgres' port.
-    pub postgres_port: u16,
+    /// Whether the host there is the one that Patroni announces, where its certificate is for that:
+    /// it may be another host's.
+    pub is_host_announced: bool,
+    /// Postgres' port, if it is said.
+    pub postgres_port: Option<u16>,
     /// The authority that Patroni's own tools trust.
     pub cacert: Option<String>,
     /// Whether Patroni wants a certificate of all who ask.
     pub asks_for_certificate: bool,
-    /// Where it listens, and where it says that it does: host and port, the host of all addresses
-    /// empty.
-    at: Vec<(String, u16)>,
+    /// Where it listens, and what it is called there; a host is empty where it means all addresses.
+    hosts: Vec<String>,
 }
 
 impl Configuration {
@@ -36,41 +39,66 @@ impl Configuration {
     pub fn read(text: &str) -> Result<Option<Self>, String> {
         let values = values(text)?;
         let value = |key: &str| values.get(key).map(String::as_str).filter(|value| !value.is_empty());
-        let is_patronis = ["restapi", "postgresql"].iter().any(|section| values.contains_key(*section));
-        let Some(scope) = value("scope").filter(|_| is_patronis) else { return Ok(None) };
+        if !["restapi", "postgresql"].iter().any(|section| values.contains_key(*section)) {
+            return Ok(None);
+        }
+        let scope = value("scope").ok_or("it has no scope")?;
         let listen = value("restapi.listen").ok_or("it has no restapi.listen")?;
         let (host, port) = host_and_port(listen, None).map_err(|why| format!("restapi.listen: {why}"))?;
         let announced = value("restapi.connect_address").map(|address| host_and_port(address, Some(port)));
         let announced = announced.transpose().map_err(|why| format!("restapi.connect_address: {why}"))?;
+        let announced = announced.map(|(host, _)| host).filter(|host| !host.is_empty());
         let is_https = value("restapi.certfile").is_some();
-        // The certificate is for the address that Patroni announces.
-        let asked = match &announced {
-            Some((host, port)) if is_https => (host.as_str(), *port),
-            _ if host.is_empty() => (LOCALHOST, port),
-            _ => (host.as_str(), port),
-        };
+        // The certificate is for the host that Patroni announces. The port there may be that of a proxy.
+        let asked = announced.as_deref().filter(|_| is_https);
+        let is_host_announced = asked.is_some_and(|asked| asked != host);
+        let asked = asked.unwrap_or(if host.is_empty() { LOCALHOST } else { &host });
         let scheme = if is_https { "https" } else { "http" };
-        let brackets = if asked.0.contains(':') { ("[", "]") } else { ("", "") };
-        let base = format!("{scheme}://{}{}{}:{}", brackets.0, asked.0, brackets.1, asked.1);
-        let (_, postgres_port) = host_and_port(value("postgresql.listen").unwrap_or_default(), Some(5432))
-            .map_err(|why| format!("postgresql.listen: {why}"))?;
+        let brackets = if asked.contains(':') { ("[", "]") } else { ("", "") };
+        let base = format!("{scheme}://{}{asked}{}:{port}", brackets.0, brackets.1);
+        let verify = value("restapi.verify_client");
         Ok(Some(Configuration {
             scope: scope.to_owned(),
             base: base.parse().map_err(|why| format!("restapi: {why}"))?,
-            postgres_port,
+            is_host_announced,
+            postgres_port: value("postgresql.listen").map(postgres_port).transpose()?.flatten(),
             cacert: value("ctl.cacert").map(str::to_owned),
-            asks_for_certificate: value("restapi.verify_client") == Some("required"),
-            at: [(host, port)].into_iter().chain(announced).collect(),
+            asks_for_certificate: is_https && verify.is_some_and(|verify| verify.eq_ignore_ascii_case("required")),
+            hosts: [host].into_iter().chain(announced).collect(),
         }))
     }
 
     /// Whether who asks there asks this Patroni.
     pub fn is_at(&self, base: &BaseUrl) -> bool {
-        let is_local = |host: &str| matches!(host, LOCALHOST | "127.0.0.1" | "::1");
         let asked = base.host().trim_matches(['[', ']']);
-        let is_same = |host: &str| host.is_empty() || host == asked || is_local(host) && is_local(asked);
-        self.at.iter().any(|(host, port)| *port == base.port() && is_same(host))
+        let is_same = |host: &String| host.is_empty() || host == asked || is_local(host) && is_local(asked);
+        self.base.port() == base.port() && self.hosts.iter().any(is_same)
     }
+
+    /// Whether both would listen at one port, unless that is at addresses that are known to be two.
+    pub fn is_in_the_way_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.hosts[0], &other.hosts[0]);
+        let is_address = |host: &String| host.parse::<IpAddr>().is_ok() || is_local(host);
+        let are_two = is_address(own) && is_address(others) && own != others && !(is_local(own) && is_local(others));
+        self.base.port() == other.base.port() && !are_two
+    }
+
+    /// The ports on this host.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        [self.base.port()].into_iter().chain(self.postgres_port)
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    matches!(host, LOCALHOST | "127.0.0.1" | "::1")
+}
+
+/// Postgres' port; none where Patroni takes no address from it, because it is a number for YAML.
+fn postgres_port(listen: &str) -> Result<Option<u16>, String> {
+    let is_number = listen.bytes().all(|byte| byte.is_ascii_digit());
+    // The default is Patroni's own (`get_server_parameters` in `patroni/postgresql/config.py`).
+    let address = (!is_number).then(|| host_and_port(listen, Some(5432))).transpose();
+    Ok(address.map_err(|why| format!("postgresql.listen: {why}"))?.map(|(_, port)| port))
 }
 
 /// An address as Patroni reads it (`split_host_port` in `patroni/utils.py`); the host is in lower
@@ -82,7 +110,18 @@ fn host_and_port(text: &str, default: Option<u16>) -> Result<(String, u16), Stri
     };
     let port = port.ok_or_else(|| format!("{text} has no port"))?;
     let host = host.trim().trim_matches(['[', ']']).to_ascii_lowercase();
-    Ok((if matches!(host.as_str(), "*" | "0.0.0.0" | "::") { String::new() } else { host }, port))
+    let host = match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) if address.is_unspecified() => String::new(),
+        Ok(address) => address.to_string(),
+        Err(_) if host == "*" => String::new(),
+        Err(_) => host,
+    };
+    Ok((host, port))
+}
+
+/// What Python takes for nothing, as YAML writes it.
+fn is_nothing(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "~" | "null" | "false" | "no" | "off" | "0")
 }
 
 /// A mapping or a list that is not over yet.
@@ -93,7 +132,7 @@ struct Level {
 }
 
 /// The single values at the top, and in the sections that are read, as `section.key`; what is no
-/// single value is there as an empty one. PyYAML takes the last of a key, too.
+/// single value is there as an empty one. PyYAML takes the last of a key, too, and of a section.
 ///
 /// Event by event: nothing is built but these few values, whatever a file nests or repeats.
 fn values(text: &str) -> Result<BTreeMap<String, String>, String> {
@@ -116,8 +155,11 @@ fn values(text: &str) -> Result<BTreeMap<String, String>, String> {
             Event::DocumentStart(_) if !found.is_empty() => return refused("a second document"),
             Event::Alias(_) if prefix.is_some() => return refused("an alias is not read here"),
             Event::Scalar(text, style, ..) => {
-                let is_null = *style == ScalarStyle::Plain && matches!(&**text, "~" | "null" | "Null" | "NULL");
-                if is_null { "" } else { text }
+                if *style == ScalarStyle::Plain && is_nothing(text) {
+                    ""
+                } else {
+                    text
+                }
             }
             Event::MappingStart(..) | Event::SequenceStart(..) => "",
             Event::MappingEnd | Event::SequenceEnd => {
@@ -133,6 +175,10 @@ fn values(text: &str) -> Result<BTreeMap<String, String>, String> {
         if let (Some(prefix), Some(Level { key, .. })) = (prefix, levels.last_mut()) {
             match key {
                 Some(key) => {
+                    if prefix.is_empty() && SECTIONS.contains(&key.as_str()) {
+                        let section = format!("{key}.");
+                        found.retain(|key: &String, _| !key.starts_with(&section));
+                    }
                     found.insert(prefix + key, value.to_owned());
                 }
                 None if !is_single => return refused("a key that is no word"),

@@ -71,12 +71,25 @@ impl ServiceSettings {
         service
     }
 
+    /// The environment of a service that is not ours.
+    pub(crate) fn environment_of(name: &str) -> Self {
+        let mut service = ServiceSettings { from: name.to_owned(), ..ServiceSettings::default() };
+        match units::show(&[name], "Id,LoadState,Environment,EnvironmentFiles") {
+            Ok(units) => {
+                let unit = units.iter().find(|unit| unit.value("Id") == name && unit.is_loaded());
+                unit.into_iter().for_each(|unit| service.read_environment(unit));
+            }
+            Err(e) => service.unknown.push(e),
+        }
+        service
+    }
+
     /// Whether systemd knows it.
     pub(crate) fn is_known(&self) -> bool {
         self.unit.is_some()
     }
 
-    fn read_unit(&mut self, unit: &Unit, name: &str) {
+    fn read_environment(&mut self, unit: &Unit) {
         let assignments = words(unit.value("Environment"));
         self.environment.extend(assignments.iter().filter_map(|word| word.split_once('=')).map(owned));
         for file in unit.values("EnvironmentFiles") {
@@ -87,6 +100,10 @@ impl ServiceSettings {
                 self.read_file(path, file.ends_with("(ignore_errors=yes)"));
             }
         }
+    }
+
+    fn read_unit(&mut self, unit: &Unit, name: &str) {
+        self.read_environment(unit);
         let (program, arguments) = unit.command();
         if Path::new(program).file_name().is_some_and(|file| file == PROGRAM) {
             let credentials = format!("{CREDENTIALS}/{name}");

@@ -117,10 +117,25 @@ pub(crate) fn open_sockets(instance: Option<&Instance>) -> Vec<String> {
     ours.map(|unit| format!("{} at {}", unit.value("Id"), listen(unit))).collect()
 }
 
-/// The ports of all socket units of this host.
-pub(crate) fn ports_of_sockets() -> Vec<u16> {
-    let units = show(&["*.socket"], "Id,Listen").unwrap_or_default();
-    units.iter().flat_map(|unit| unit.values("Listen").filter_map(port_in)).collect()
+/// A port of a socket unit.
+pub(crate) struct SocketPort {
+    pub(crate) unit: String,
+    pub(crate) port: u16,
+    pub(crate) is_active: bool,
+}
+
+/// The ports of all socket units that systemd has loaded.
+pub(crate) fn ports_of_sockets() -> Vec<SocketPort> {
+    let units = show(&["*.socket"], "Id,ActiveState,Listen").unwrap_or_default();
+    let ports = |unit: &Unit| {
+        let of = |port| SocketPort {
+            unit: unit.value("Id").to_owned(),
+            port,
+            is_active: unit.value("ActiveState") == "active",
+        };
+        unit.values("Listen").filter_map(port_in).map(of).collect::<Vec<_>>()
+    };
+    units.iter().flat_map(ports).collect()
 }
 
 fn listen(unit: &Unit) -> String {

@@ -50,6 +50,7 @@ fn a_host_with_two_clusters_is_told_what_to_enable() {
         write("17-test.yml", "scope: 17-test\nrestapi: {listen: '127.0.0.1:54855'}\npostgresql: {listen: '*:5479'}\n");
     let others = [
         write("dcs.yml", "etcd3: {host: '127.0.0.1:2379'}\n"),
+        write("half.yml", "restapi: {listen: '127.0.0.1:1'}\n"),
         write("broken.yml", "scope: {\n"),
         write("long.yml", &"#".repeat(1 << 20)),
         directory.path().display().to_string(),
@@ -58,7 +59,8 @@ fn a_host_with_two_clusters_is_told_what_to_enable() {
     let others: Vec<_> = others.iter().map(String::as_str).collect();
     let output = run(&[&["instances", &main, &test], &others[..]].concat());
     let (text, errors) = (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned());
-    assert!(output.status.success(), "{output:?}");
+    // A file that was named is of no use.
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     for line in [
         "PATRONI_CHECK_PATRONI=http://10.0.0.1:54854\n",
         "PATRONI_CHECK_PATRONI=http://127.0.0.1:54855\n",
@@ -75,13 +77,47 @@ fn a_host_with_two_clusters_is_told_what_to_enable() {
         ("long.yml", "longer than 262144 bytes"),
         ("none.yml", "No such file"),
         ("", "a directory"),
+        ("half.yml", "no scope"),
     ] {
         let is_said = |text: &str| text.lines().any(|line| line.contains(file) && line.contains(why));
         assert!(is_said(&text) && is_said(&errors), "{file}: {text}{errors}");
     }
     // One that is alone.
-    let text = stdout(&run(&["instances", &main]));
-    assert!(text.contains("\nsystemctl enable --now patroni-check.socket ") && !text.contains('@'), "{text}");
+    let output = run(&["instances", &main]);
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    assert!(
+        text.contains("\n# PATRONI_CHECK_PATRONI=http://10.0.0.1:54854\n") && !text.contains("\nsystemctl"),
+        "{text}"
+    );
+    // It is about all.
+    for option in [["--instance", "16-main"], ["--patroni", "http://localhost:1"]] {
+        assert!(refused(&[&["instances"], &option[..]].concat()).contains("instances is about all clusters"));
+    }
+}
+
+/// Patroni's environment wins over its configuration.
+#[test]
+fn a_configuration_that_is_not_the_last_word_gets_nothing() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("16-main.yml").display().to_string();
+    fs::write(&file, "scope: a\nrestapi: {listen: '127.0.0.1:54854'}\npostgresql: {listen: '*:5478'}\n").unwrap();
+    let env = directory.path().join("env.conf");
+    fs::write(&env, "PATRONI_RESTAPI_PASSWORD=x\nPATRONI_RESTAPI_LISTEN=127.0.0.1:8009\nPATRONI_SCOPE=\n").unwrap();
+    let env = env.display();
+    for (unit, is) in [
+        (format!("Id=patroni@16-main.service\nLoadState=loaded\nEnvironmentFiles={env} (ignore_errors=yes)\n"), true),
+        ("Id=patroni.service\nLoadState=loaded\nEnvironment=A=b PATRONI_SCOPE=x\n".to_owned(), true),
+        ("Id=patroni.service\nLoadState=loaded\nEnvironmentFiles=/etc/x*.conf (ignore_errors=yes)\n".to_owned(), true),
+        ("Id=patroni.service\nLoadState=loaded\nEnvironment=PATRONI_RESTAPI_PASSWORD=x\n".to_owned(), false),
+        ("Id=patroni@17-x.service\nLoadState=loaded\nEnvironment=PATRONI_SCOPE=x\n".to_owned(), false),
+    ] {
+        let output = run_with(&unit, &["instances", &file]);
+        let text = stdout(&output);
+        assert_eq!(text.contains("overrid") && text.contains("Nothing is done for it."), is, "{unit}{text}");
+        assert_eq!(output.status.code(), Some(i32::from(is)), "{unit}");
+        assert!(!is || !text.contains("PATRONI_CHECK_PATRONI"), "{text}");
+    }
 }
 
 #[test]
