@@ -49,9 +49,13 @@ const OVERRIDES: [&str; 6] = [
 /// A directory that can't be read, or a standard output that takes no more.
 pub fn run(named: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
     let mut files = configurations()?;
-    let is_there = |file: &&PathBuf| files.iter().all(|other| file.canonicalize().ok() != other.canonicalize().ok());
-    let further: Vec<_> = named.iter().filter(is_there).cloned().collect();
-    files.extend(further);
+    let real = |file: &PathBuf| file.canonicalize().unwrap_or_else(|_| file.clone());
+    let is_among = |file: &PathBuf, files: &[PathBuf]| files.iter().any(|other| real(other) == real(file));
+    for file in named {
+        if !is_among(file, &files) {
+            files.push(file.clone());
+        }
+    }
     let services = [None].into_iter().chain(instances()?.into_iter().map(Some));
     let answering: Vec<_> = services.map(Answering::of).collect();
     let mut found = Vec::new();
@@ -63,7 +67,7 @@ pub fn run(named: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
             Err(why) => {
                 // Whoever runs what is printed does not see its comments.
                 complain(&format!("{}: {why}", file.display()));
-                if named.contains(file) {
+                if is_among(file, named) {
                     status = ExitCode::FAILURE;
                 }
                 found.push(Found::Unread(file.clone(), why));
@@ -120,7 +124,10 @@ impl Answering {
     fn of(instance: Option<Instance>) -> Self {
         let settings = ServiceSettings::find(instance.as_ref());
         let set = settings.environment.get("PATRONI_CHECK_PATRONI").filter(|value| !value.is_empty());
-        let patroni = set.map(String::as_str).or(instance.is_none().then_some(PATRONI));
+        let line = settings.arguments.iter().map(String::as_str);
+        let typed = line.clone().find_map(|word| word.strip_prefix("--patroni="));
+        let typed = typed.or_else(|| line.skip_while(|word| *word != "--patroni").nth(1));
+        let patroni = typed.or(set.map(String::as_str)).or(instance.is_none().then_some(PATRONI));
         let patroni = patroni.and_then(|patroni| patroni.parse().ok());
         Answering { patroni, sockets: open_sockets(instance.as_ref()), instance }
     }

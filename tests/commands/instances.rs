@@ -90,6 +90,15 @@ fn a_host_with_two_clusters_is_told_what_to_enable() {
         text.contains("\n# PATRONI_CHECK_PATRONI=http://10.0.0.1:54854\n") && !text.contains("\nsystemctl"),
         "{text}"
     );
+    // Whom the service without a name asks, here by its command line.
+    for (line, is_enabled) in
+        [("--patroni http://10.0.0.1:54854", true), ("--patroni=http://10.0.0.1:54854", true), ("--words plain", false)]
+    {
+        let start = format!("ExecStart={{ path=/patroni-check ; argv[]=/patroni-check {line} ; ignore_errors=no ; }}");
+        let unit = format!("Id=patroni-check.service\nLoadState=loaded\n{start}\n");
+        let text = stdout(&run_with(&unit, &["instances", &main, &main]));
+        assert_eq!(text.contains("\nsystemctl enable --now patroni-check.socket "), is_enabled, "{text}");
+    }
     // It is about all.
     for option in [["--instance", "16-main"], ["--patroni", "http://localhost:1"]] {
         assert!(refused(&[&["instances"], &option[..]].concat()).contains("instances is about all clusters"));
