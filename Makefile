@@ -269,8 +269,11 @@ install:
 	install -D -m 644 systemd/tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/patroni-check.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md SECURITY.md docs/guide.md docs/clients.md \
 	    docs/containers.md
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples systemd/accept-yes.conf systemd/haproxy-reload.conf systemd/tls.conf \
-	    systemd/examples/*
+	install -d $(DESTDIR)$(DOCDIR)/examples
+	for example in systemd/*.conf systemd/examples/*; do \
+	    sed 's|/usr/bin/patroni-check|$(BINDIR)/patroni-check|' $$example > $(DESTDIR)$(DOCDIR)/examples/$${example##*/} || exit 1; \
+	    chmod 644 $(DESTDIR)$(DOCDIR)/examples/$${example##*/}; \
+	done
 	for page in $(MAN); do \
 	    install -D -m 644 man/$$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit 1; \
 	done

@@ -250,6 +250,8 @@ fn a_prefix_is_heeded_in_the_units() {
         assert!(bound.is_none_or(|bound| bound.split(' ').any(|path| path == "/opt/pc")), "{text}");
     }
     assert!(root.path().join("opt/pc/bin/patroni-check").exists());
+    let tls = fs::read_to_string(root.path().join("opt/pc/share/doc/patroni-check/examples/tls.conf")).unwrap();
+    assert!(tls.contains("ExecStart=/opt/pc/bin/patroni-check ") && !tls.contains("/usr/bin/patroni-check"), "{tls}");
 }
 
 #[test]
@@ -380,7 +382,7 @@ fn the_rpm_holds_the_same_and_says_what_it_is() {
 fn root_with_a_shell() -> TempDir {
     let root = TempDir::new().unwrap();
     let copied = Command::new("sh")
-        .args(["-euc", "for file in /bin/sh /bin/rm /bin/rmdir $(ldd /bin/sh /bin/rm $2 | grep -o '/[^ :]*so[^ :]*'); do cp -L --parents $file $1; done"])
+        .args(["-euc", "for file in /bin/sh /bin/env /bin/rm /bin/rmdir $(ldd /bin/sh /bin/env /bin/rm $2 | grep -o '/[^ :]*so[^ :]*'); do cp -L --parents $file $1; done"])
         .arg("sh")
         .arg(root.path())
         .arg(env!("CARGO_BIN_EXE_patroni-check"))
@@ -411,7 +413,9 @@ fn the_rpm_comes_and_goes() {
         let mut rpm = Command::new("rpm");
         // Debian's rpm wants to be told that this is meant. The root has no package that could meet a need.
         rpm.args(["--force-debian", "--nodeps", "--root"]).arg(root.path()).args(arguments).arg(package);
-        let output = rpm.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        // What whoever upgrades has set for a command is no setting of the service.
+        rpm.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PATRONI_CHECK_GRACE", "rubbish");
+        let output = rpm.output().unwrap();
         let complaints = String::from_utf8_lossy(&output.stderr);
         let is_clean = complaints.lines().all(|line| line.ends_with(" saved as /etc/default/patroni-check.rpmsave"));
         assert!(output.status.success() && is_clean, "{output:?}");
@@ -425,6 +429,15 @@ fn the_rpm_comes_and_goes() {
         "systemd-tmpfiles --create patroni-check.conf\nsystemctl daemon-reload\n"
     );
     assert!(at("usr/lib/systemd/system/patroni-check.socket").exists());
+    // Where systemd does not run nothing is restarted.
+    assert_eq!(
+        run(&["--upgrade", "--replacepkgs", "--force"], first.as_os_str())
+            .lines()
+            .filter(|line| line.contains("restart"))
+            .count(),
+        0
+    );
+    fs::create_dir_all(at("run/systemd/system")).unwrap();
     fs::write(at("etc/default/patroni-check"), "PATRONI_CHECK_WORDS=plain\n").unwrap();
     let wants = at("etc/systemd/system/sockets.target.wants");
     fs::create_dir_all(&wants).unwrap();

@@ -108,6 +108,7 @@ fn instances_are_restarted_by_an_upgrade_and_stopped_by_a_removal(machine: &Mach
     machine.inside(|| ports.iter().for_each(|port| assert_eq!(try_check(*port), Outcome::Refused)));
     assert_eq!(machine.sh("systemctl list-units --no-legend 'patroni-check*'"), "");
     machine.sh("test -e /etc/patroni-check/16-main.env && test -e /etc/patroni-check/16-main/hold");
+    machine.sh("ln -s nowhere /etc/patroni-check/hold.replica; mkdir /etc/patroni-check/backup.env");
     // What is the administrator's own stays; nothing that the next installation would begin with.
     machine.sh("apt-get purge -y -q patroni-check");
     let left = machine.sh("find /etc /run /usr /var/lib/systemd -path '*patroni-check*' -not -type d | sort");
