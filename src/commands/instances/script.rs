@@ -253,9 +253,10 @@ impl Cluster {
     }
 }
 
-/// Steps that end at the first one that fails, and that alone.
+/// Steps that end at the first one that fails, and that alone. Nothing in them reads the rest of the
+/// script, which comes by the standard input.
 fn part(what: &str, steps: &str) -> String {
-    format!("(\nset -e\n{steps})\ntold $? '{what}'\n")
+    format!("(\nset -e\n{steps}) </dev/null\ntold $? '{what}'\n")
 }
 
 /// The drop-in that lets a service ask Patroni, where it is not at localhost.

@@ -169,7 +169,7 @@ fn what_is_answered_or_can_not_be_read_gets_no_orders() {
 fn a_name_without_an_address_ends_the_part_of_its_cluster() {
     let root = tempfile::TempDir::new().unwrap();
     for program in ["getent", "systemctl"] {
-        let text = if program == "getent" { "exit 2" } else { "echo \"systemctl $*\"" };
+        let text = if program == "getent" { "exit 2" } else { "cat; echo \"systemctl $*\"" };
         let file = root.path().join(program);
         std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -182,7 +182,11 @@ fn a_name_without_an_address_ends_the_part_of_its_cluster() {
         let below = root.path().join(is_turned.to_string());
         let text = script(&found, Ports::default(), false).replace(" /etc/", &format!(" {}/", below.display()));
         let path = format!("{}:{}", root.path().display(), std::env::var("PATH").unwrap());
-        let output = Command::new("sh").args(["-c", &text]).env("PATH", path).output().unwrap();
+        let mut shell = Command::new("sh");
+        shell.env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = shell.wait_with_output().unwrap();
         let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert_eq!(error, "no address of db1 is known now\nnot done: the instance a\n");
