@@ -16,13 +16,15 @@ pub(crate) struct SocketUnit {
     pub(crate) accept: bool,
 }
 
-/// The sockets that are not those of an instance.
-const PLAIN: [&str; 5] = [
+/// The units that are not those of an instance. A service may run behind a socket of the
+/// administrator's own.
+const PLAIN: [&str; 6] = [
     "patroni-check.socket",
     "patroni-check-replica.socket",
     "patroni-check-agent-send.socket",
     "patroni-check-http.socket",
     "patroni-check-metrics.socket",
+    "patroni-check.service",
 ];
 
 /// The socket units that are ours, or those of the instance, for `explain`; none where there is no
@@ -74,7 +76,7 @@ fn is_of(unit: &Unit, instance: Option<&Instance>) -> bool {
     }
 }
 
-/// Whether one of the sockets that are not those of an instance is open, or will be after a boot.
+/// Whether one of the units that are not those of an instance runs, or will after a boot.
 pub(crate) fn is_plain_in_use() -> bool {
     let units = show(&PLAIN, "Id,ActiveState,UnitFileState").unwrap_or_default();
     let is_used = |unit: &Unit| unit.value("ActiveState") == "active" || unit.value("UnitFileState") == "enabled";

@@ -220,9 +220,12 @@ fn a_hold_is_that_of_an_instance_where_systemd_has_only_these() {
         assert!(error.ends_with("which cluster of this host? Say --instance 17-x\n"), "{arguments:?}: {error}");
     }
     assert!(!std::path::Path::new(&file).exists());
-    let plain = format!("{units}\nId=patroni-check.socket\nActiveState=active\n");
-    let output = run_with(&plain, &["hold", "--hold-file", &file, "disk"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("also has --instance 17-x\n"), "{output:?}");
+    // The service runs behind a socket of the administrator's own, too.
+    for unit in ["patroni-check.socket", "patroni-check.service"] {
+        let plain = format!("{units}\nId={unit}\nActiveState=active\n");
+        let output = run_with(&plain, &["hold", "--hold-file", &file, "disk"]);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("also has --instance 17-x\n"), "{output:?}");
+    }
     let output =
         run_with(units, &["hold", "--instance", "17-x", "--patroni", "http://localhost:1", "--hold-file", &file]);
     assert!(stdout(&output).contains("until you run: patroni-check release --instance 17-x\n"), "{output:?}");
