@@ -43,8 +43,8 @@ root=$DESTDIR$PREFIX
 settings=/etc/default/patroni-check
 # What was installed: files from PREFIX on, then directories that were not there before. All are of names without blanks.
 list=share/patroni-check/installed
-old=
-[ ! -e "$root/$list" ] || old=$(tr '\n' ' ' <"$root/$list")
+# One that was killed may have left it beside its place.
+old=$(cat "$root/$list" "$root/$list".new.* 2>/dev/null | sort -u | tr '\n' ' ')
 is_in() { case " $2 " in *" $1 "*) ;; *) return 1 ;; esac; }
 is_there() { [ -e "$1" ] || [ -L "$1" ]; }
 has_systemd() { [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; }

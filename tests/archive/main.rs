@@ -2,6 +2,7 @@
 //! `install.sh` that undoes itself, and a program that needs nothing of the host but its kernel.
 //! That it installs a service which answers is in tests/machines/archive.rs.
 
+mod installer;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -129,13 +130,14 @@ fn install_sh_installs_what_make_install_does_and_undoes_it() {
         // Once more, from a newer archive: settings stay, and what is no more goes.
         let settings = root.join("etc/default/patroni-check");
         fs::write(&settings, "PATRONI_CHECK_WORDS=plain\n").unwrap();
-        let gone = format!("{prefix}/share/doc/patroni-check/gone.md");
-        fs::write(root.join(&gone[1..]), "").unwrap();
+        let gone = "share/doc/patroni-check/gone.md";
+        let gone_file = root.join(&prefix[1..]).join(gone);
+        fs::write(&gone_file, "").unwrap();
         let text = fs::read_to_string(root.join(&list)).unwrap();
         fs::write(root.join(&list), format!("{gone}\n{text}")).unwrap();
         install_sh(&unpacked, root, prefix, &[]);
         assert_eq!(fs::read_to_string(root.join(&list)).unwrap(), text);
-        assert!(!root.join(&gone[1..]).exists());
+        assert!(!gone_file.exists());
         assert_eq!(fs::read_to_string(&settings).unwrap(), "PATRONI_CHECK_WORDS=plain\n");
 
         // Away with it: settings, holds, and what is somebody else's stay.
@@ -168,14 +170,17 @@ fn install_sh_leaves_a_package_alone() {
     let units = root.join("usr/lib/systemd/system");
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("patroni-check.socket"), "").unwrap();
+    fs::create_dir(root.join("usr/bin")).unwrap();
+    fs::write(root.join("usr/bin/patroni-check"), "").unwrap();
     let before = tree(&root, &[]);
-    for verb in [&[][..], &["--uninstall"], &["--purge"]] {
+    for (verb, says) in [(&[][..], "of a package"), (&["--purge"], "are those of /usr/bin/patroni-check")] {
         for prefix in ["/usr/local", "/usr"] {
             let mut install = Command::new(unpacked.join("install.sh"));
             let output = install.args(verb).env("DESTDIR", &root).env("PREFIX", prefix).output().unwrap();
             assert_eq!(output.status.code(), Some(1), "{output:?}");
-            assert!(String::from_utf8_lossy(&output.stderr).contains("of a package"), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains(says), "{output:?}");
         }
     }
+    install_sh(&unpacked, &root, "/usr/local", &["--uninstall"]);
     assert!(tree(&root, &[]) == before);
 }
