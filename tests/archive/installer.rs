@@ -172,44 +172,45 @@ fn broken(place: &Place, shell: &[&str], prefix: &str, when: usize) -> Output {
 fn whenever_it_is_ended_the_next_run_makes_it_whole_and_a_removal_leaves_nothing() {
     let end =
         ["kill -KILL $PPID; exit 1", "kill -TERM $PPID; exit 1", "for to; do :; done; echo half >\"$to\"; exit 1"];
-    for shell in ["dash", "bash"].iter().filter(|shell| lab::requires::is_there(shell)) {
+    for (shell, prefix) in [("dash", "/usr"), ("bash", "/opt/pc")] {
+        if !lab::requires::is_there(shell) {
+            continue;
+        }
         for (tool, end) in [("cp", end[0]), ("mv", end[0]), ("cp", end[1]), ("mv", end[1]), ("cp", end[2])] {
             let place = Place::new();
             break_tool(&place, tool, end);
-            for prefix in ["/usr", "/opt/pc"] {
-                let clean = place.clean(prefix);
-                for when in [1, 2, 9] {
-                    let reset = || {
-                        fs::remove_dir_all(place.path("root")).unwrap();
-                        fs::create_dir(place.path("root")).unwrap();
-                    };
-                    let output = broken(&place, &[shell], prefix, when);
-                    assert!(!output.status.success(), "{tool} {end} {prefix} {when}: {output:?}");
-                    let names = || place.tree().into_keys().map(|name| name.display().to_string());
-                    let left = names().filter(|name| name.contains(".new.")).count();
-                    assert!(left == 0 || end.contains("KILL"), "{shell} {tool} {end} {prefix} {when}");
-                    place.sh(prefix, "");
-                    assert!(place.tree() == clean, "{shell} {tool} {end} {prefix} {when}");
-                    reset();
+            let clean = place.clean(prefix);
+            for when in [1, 9] {
+                let reset = || {
+                    fs::remove_dir_all(place.path("root")).unwrap();
+                    fs::create_dir(place.path("root")).unwrap();
+                };
+                let output = broken(&place, &[shell], prefix, when);
+                assert!(!output.status.success(), "{tool} {end} {prefix} {when}: {output:?}");
+                let names = || place.tree().into_keys().map(|name| name.display().to_string());
+                let left = names().filter(|name| name.contains(".new.")).count();
+                assert!(left == 0 || end.contains("KILL"), "{shell} {tool} {end} {prefix} {when}");
+                place.sh(prefix, "");
+                assert!(place.tree() == clean, "{shell} {tool} {end} {prefix} {when}");
+                reset();
 
-                    broken(&place, &[shell], prefix, when);
-                    place.sh(prefix, "--uninstall");
-                    let mut left: Vec<String> = names().collect();
-                    left.retain(|name| !name.starts_with("etc"));
-                    assert!(left.is_empty(), "{shell} {tool} {end} {prefix} {when}: {left:?}");
-                    reset();
-                }
-                // An upgrade that is ended: what only one of the two has is known.
-                place.sh(prefix, "");
-                let list = place.root(&format!("{prefix}/share/patroni-check/installed"));
-                let text = fs::read_to_string(&list).unwrap();
-                fs::write(&list, format!("{text}bin/gone\n")).unwrap();
-                fs::write(place.root(&format!("{prefix}/bin/gone")), "").unwrap();
-                broken(&place, &[shell], prefix, 2);
-                place.sh(prefix, "");
-                assert!(place.tree() == clean, "{shell} {tool} {end} {prefix}: an upgrade");
-                fs::remove_dir_all(place.path("root")).unwrap();
+                broken(&place, &[shell], prefix, when);
+                place.sh(prefix, "--uninstall");
+                let mut left: Vec<String> = names().collect();
+                left.retain(|name| !name.starts_with("etc"));
+                assert!(left.is_empty(), "{shell} {tool} {end} {prefix} {when}: {left:?}");
+                reset();
             }
+            // An upgrade that is ended: what only one of the two has is known.
+            place.sh(prefix, "");
+            let list = place.root(&format!("{prefix}/share/patroni-check/installed"));
+            let text = fs::read_to_string(&list).unwrap();
+            fs::write(&list, format!("{text}bin/gone\n")).unwrap();
+            fs::write(place.root(&format!("{prefix}/bin/gone")), "").unwrap();
+            broken(&place, &[shell], prefix, 2);
+            place.sh(prefix, "");
+            assert!(place.tree() == clean, "{shell} {tool} {end} {prefix}: an upgrade");
+            fs::remove_dir_all(place.path("root")).unwrap();
         }
     }
 }
