@@ -114,8 +114,9 @@ impl EventLoop {
     /// Turns until SIGTERM. The phases of a turn, in this order:
     ///
     /// 1. Sleep until something happens or the next deadline comes.
-    /// 2. Take the events: fetches that ended, SIGTERM, listeners with connections, clients that
-    ///    sent something or closed.
+    /// 2. Close who was answered in the turn before and has closed since. Then take the events:
+    ///    fetches that ended, SIGTERM, listeners with connections, clients that sent something or
+    ///    closed.
     /// 3. Accept. After the events, because they may have made room.
     /// 4. Answer what may wait no longer: requests that are not whole, checks at their deadline.
     /// 5. Begin fetches. After the last check was accepted: an answer whose request began before is
@@ -132,6 +133,7 @@ impl EventLoop {
                 _ => {}
             }
             self.hold.forget();
+            self.lingering_close.close_or_watch(self.poll.registry());
             for event in &events {
                 match event.token() {
                     REPORT => self.take_reports(),
@@ -148,6 +150,10 @@ impl EventLoop {
             self.answer_expired();
             self.views.endpoints.begin_fetches(Moment::now());
             self.lingering_close.close_expired(now);
+            if self.stop_at.is_some() {
+                // The end waits for them, and not for a next turn.
+                self.lingering_close.close_or_watch(self.poll.registry());
+            }
             if self.notifier.is_due(now) {
                 self.notifier.ping_watchdog(now);
                 self.notifier.status(&self.views.status());
@@ -325,7 +331,7 @@ impl EventLoop {
         // one whole. It leaves in one packet with the end that follows.
         if send(&client, &reply, SendFlags::MORE | SendFlags::NOSIGNAL).is_ok() {
             let token = self.next_token();
-            self.lingering_close.begin(Instant::now(), client, token, self.poll.registry());
+            self.lingering_close.begin(Instant::now(), client, token);
         }
     }
 

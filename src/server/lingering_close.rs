@@ -14,20 +14,32 @@ use super::deadline_map::DeadlineMap;
 /// The clients whose other half is still open, each until it closes or its time is up.
 pub(super) struct LingeringClose {
     clients: DeadlineMap<TcpStream>,
+    /// Those of them that came since the last turn; the poll does not watch them yet.
+    unwatched: Vec<Token>,
 }
 
 impl LingeringClose {
     pub(super) fn new(timeout: Duration) -> Self {
-        LingeringClose { clients: DeadlineMap::new(timeout) }
+        LingeringClose { clients: DeadlineMap::new(timeout), unwatched: Vec::new() }
     }
 
-    /// Closes our half of the connection, and the whole once the client has closed its own.
-    pub(super) fn begin(&mut self, now: Instant, mut client: TcpStream, token: Token, registry: &Registry) {
-        if client.shutdown(Shutdown::Write).is_err() || !drain_once(&mut client) {
-            return;
-        }
-        if registry.register(&mut client, token, Interest::READABLE).is_ok() {
+    /// Closes our half of the connection. The rest is left to the next turn, whatever begins it.
+    pub(super) fn begin(&mut self, now: Instant, client: TcpStream, token: Token) {
+        if client.shutdown(Shutdown::Write).is_ok() {
             self.clients.insert(now, token, client);
+            self.unwatched.push(token);
+        }
+    }
+
+    /// Closes those who came since the last time and have closed their own half; the poll watches
+    /// the others from now on. Nearly all have closed by the next turn, so a check costs one turn
+    /// of the loop and not two.
+    pub(super) fn close_or_watch(&mut self, registry: &Registry) {
+        for token in self.unwatched.drain(..) {
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            if !drain_once(client) || registry.register(client, token, Interest::READABLE).is_err() {
+                self.clients.remove(token);
+            }
         }
     }
 
@@ -70,4 +82,47 @@ fn drain_once(client: &mut TcpStream) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{self, Ipv4Addr};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    #[test]
+    fn who_has_closed_by_the_next_turn_is_never_watched_and_the_others_are() {
+        let mut poll = Poll::new().unwrap();
+        let mut lingering = LingeringClose::new(Duration::from_secs(60));
+        let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut clients = [0, 1, 2].map(|token| {
+            let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            accepted.set_nonblocking(true).unwrap();
+            lingering.begin(Instant::now(), TcpStream::from_std(accepted), Token(token));
+            Some(client)
+        });
+        let mut events = Events::with_capacity(8);
+        let mut seen = |poll: &mut Poll| {
+            poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
+            events.iter().map(|event| event.token().0).collect::<Vec<_>>()
+        };
+        assert_eq!(clients[1].as_mut().unwrap().read(&mut [0]).unwrap(), 0, "our half is closed at once");
+        clients[0] = None;
+        clients[1].as_mut().unwrap().write_all(b"late").unwrap();
+        assert_eq!((seen(&mut poll), lingering.len()), (vec![], 3));
+        lingering.close_or_watch(poll.registry());
+        assert_eq!((seen(&mut poll), lingering.len()), (vec![], 2));
+        clients[2] = None;
+        assert_eq!(seen(&mut poll), [2]);
+        lingering.drain(Token(2));
+        lingering.close_or_watch(poll.registry());
+        assert_eq!(lingering.len(), 1);
+        // What it sent was read, so it sees an end and no reset.
+        assert!(lingering.close_oldest());
+        assert_eq!(clients[1].as_mut().unwrap().read(&mut [0]).unwrap(), 0);
+    }
 }
