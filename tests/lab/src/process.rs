@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -52,6 +53,25 @@ impl Process {
         ticks(self.id()).expect("it runs")
     }
 
+    /// The same to the nanosecond, of its threads that live (`/proc/pid/task/tid/schedstat`).
+    pub fn processor_time(&self) -> Duration {
+        let of_thread = |thread: &Path| {
+            let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+        };
+        threads(self.id()).iter().filter_map(|thread| of_thread(thread)).sum()
+    }
+
+    /// How often its threads were put on a processor: after a sleep, or after another's turn.
+    pub fn context_switches(&self) -> u64 {
+        let of_thread = |thread: &Path| {
+            let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
+            let count = |name| status_field(&status, name).unwrap_or_default();
+            count("voluntary_ctxt_switches") + count("nonvoluntary_ctxt_switches")
+        };
+        threads(self.id()).iter().map(|thread| of_thread(thread)).sum()
+    }
+
     /// What it has printed so far.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -63,6 +83,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The directories of a process's threads.
+fn threads(id: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// The processor time that a process has used, its threads included, in hundredths of a second.

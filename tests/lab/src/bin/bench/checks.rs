@@ -1,21 +1,36 @@
 //! Checks and bare requests, with the time that each took.
 
 use std::error::Error;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::http;
+use lab::{Process, http};
 
 use crate::times::Times;
 
 /// One check: how long from the connect to the end of the answer.
 pub fn timed_check(address: SocketAddr) -> io::Result<Duration> {
+    timed_exchange(address, b"")
+}
+
+/// As HAProxy's `httpchk` sends it.
+const HTTP_CHECK: &[u8] = b"OPTIONS /primary HTTP/1.0\r\n\r\n";
+
+/// The same by HTTP.
+pub fn timed_http_check(address: SocketAddr) -> io::Result<Duration> {
+    timed_exchange(address, HTTP_CHECK)
+}
+
+fn timed_exchange(address: SocketAddr, request: &[u8]) -> io::Result<Duration> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    if !request.is_empty() {
+        stream.write_all(request)?;
+    }
     let mut buffer = [0; 256];
     let mut count = 0;
     loop {
@@ -43,17 +58,24 @@ pub struct Load {
     pub a_second: f64,
     pub lost: usize,
     pub p99: f64,
+    /// Of the program that answers, in seconds a check.
+    pub processor_time: f64,
 }
 
 /// Clients that check as fast as they can.
-pub fn load(address: SocketAddr, clients: usize, time: Duration) -> Load {
+pub fn load(
+    program: &Process,
+    check: impl Fn() -> io::Result<Duration> + Sync,
+    clients: usize,
+    time: Duration,
+) -> Load {
     let lost = AtomicUsize::new(0);
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), program.processor_time());
     let times: Vec<Duration> = thread::scope(|scope| {
         let client = || {
             let mut times = Vec::new();
             while start.elapsed() < time {
-                match timed_check(address) {
+                match check() {
                     Ok(time) => times.push(time),
                     Err(_) => _ = lost.fetch_add(1, Ordering::Relaxed),
                 }
@@ -64,6 +86,11 @@ pub fn load(address: SocketAddr, clients: usize, time: Duration) -> Load {
         clients.into_iter().flat_map(|client| client.join().expect("a client does not panic")).collect()
     });
     #[expect(clippy::cast_precision_loss)]
-    let a_second = times.len() as f64 / start.elapsed().as_secs_f64();
-    Load { a_second, lost: lost.into_inner(), p99: Times(times).quantile(0.99) }
+    let count = times.len() as f64;
+    Load {
+        a_second: count / start.elapsed().as_secs_f64(),
+        lost: lost.into_inner(),
+        p99: Times(times).quantile(0.99),
+        processor_time: (program.processor_time() - before).as_secs_f64() / count,
+    }
 }

@@ -63,14 +63,17 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
     let (binary, floor) = (fs::canonicalize(binary)?, fs::canonicalize(floor)?);
     let mut bench = Bench { binary: &binary, floor: &floor, directory, patroni, rows: Vec::new(), stop };
     type Part<'a> = (&'static str, fn(&mut Bench<'a>) -> Outcome);
-    let parts: [Part; 8] = [
+    let parts: [Part; 11] = [
         ("checks a second", Bench::throughput),
+        ("checks by HTTP", Bench::http),
         ("one check after an idle second", Bench::idle),
         ("a Patroni that refuses", Bench::refused),
         ("one process for each check", Bench::one_shot),
+        ("an exit status", Bench::is),
         ("start to first answer", Bench::start),
         ("requests to Patroni", Bench::protection),
         ("memory", Bench::memory),
+        ("an idle minute", Bench::idle_minute),
         ("size", Bench::size),
     ];
     for (what, part) in parts {

@@ -121,6 +121,36 @@ impl Bench<'_> {
         Ok(())
     }
 
+    pub fn is(&mut self) -> Outcome {
+        let ended = |command: &mut Command| -> Result<Duration, Box<dyn Error>> {
+            let start = Instant::now();
+            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+            if status.success() { Ok(start.elapsed()) } else { Err(format!("{command:?}: {status}").into()) }
+        };
+        let (mut ratios, mut all_ours, mut all_floor) = (Vec::new(), Vec::new(), Vec::new());
+        let patroni = self.patroni.clone();
+        for _ in 0..ROUNDS {
+            let ours = Times::of(60, || {
+                ended(Command::new(self.binary).args(["is", "/primary", "--quiet", "--patroni", &patroni]))
+            })?;
+            let program = Times::of(60, || ended(Command::new(self.floor).arg("once")))?;
+            let floor = program.p50() + Times::of(60, || timed_get(&patroni))?.p50();
+            ratios.push(ours.p50() / floor);
+            all_ours.push(ours.p50());
+            all_floor.push(floor);
+        }
+        let (ratio, low, high) = spread(&ratios);
+        let (ours, floor) = (spread(&all_ours).0, spread(&all_floor).0);
+        self.row(
+            "`patroni-check is /primary`, wall",
+            format!("{ratio:.2} ({low:.2} to {high:.2}): p50 {} beside {}", ms(ours), ms(floor)),
+            "1.5 × (static C program + GET)",
+            Some(ratio <= 1.5),
+            json!({"ratios": ratios, "ours": ours, "floor": floor}),
+        );
+        Ok(())
+    }
+
     pub fn start(&mut self) -> Outcome {
         let mut beyond = Vec::new();
         for _ in 0..4 * ROUNDS {
