@@ -10,6 +10,8 @@
 # make pictures   draws the README's pictures from the demo, OUT=docs
 # make man        manual pages, shell completions and the settings file from the command line and man/*.md
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
+#                 PARTS='throughput is' for these alone: throughput, http, pause, refused, one-shot, is, start, protection,
+#                 memory, idle, size
 # make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make quick      what is tested in seconds, whatever is installed
@@ -113,12 +115,13 @@ simulate: toolchain
 	@$(LAB) simulate
 	@target/release/simulate $(SECONDS) $(SEED)
 
+PARTS ?=
 bench: toolchain
 	@tests/install-packages $(STACK) gcc libc6-dev python3 valgrind
 	@$(BUILD) && $(LAB) bench
 	@mkdir -p target/bench && $(CC) -O2 -static -o target/bench/floor tests/lab/src/bin/bench/floor.c
 	@target/release/bench target/release/patroni-check target/bench/floor \
-	    $(if $(filter file,$(origin OUT)),target/bench,$(OUT))
+	    $(if $(filter file,$(origin OUT)),target/bench,$(OUT)) $(PARTS)
 
 pictures: toolchain
 	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux

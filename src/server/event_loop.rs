@@ -114,14 +114,14 @@ impl EventLoop {
     /// Turns until SIGTERM. The phases of a turn, in this order:
     ///
     /// 1. Sleep until something happens or the next deadline comes.
-    /// 2. Close who was answered in the turn before and has closed since. Then take the events:
-    ///    fetches that ended, SIGTERM, listeners with connections, clients that sent something or
-    ///    closed.
+    /// 2. Take the events: fetches that ended, SIGTERM, listeners with connections, clients that
+    ///    sent something or closed.
     /// 3. Accept. After the events, because they may have made room.
     /// 4. Answer what may wait no longer: requests that are not whole, checks at their deadline.
     /// 5. Begin fetches. After the last check was accepted: an answer whose request began before is
     ///    not for that check.
-    /// 6. Close who lingers for too long.
+    /// 6. Close who was answered in the turn before and has closed since, and who lingers for too
+    ///    long. After the answers: nobody waits for it.
     /// 7. Notify the service manager. Last, so that a watchdog's ping says that all of this was
     ///    done.
     pub(super) fn run(&mut self) -> io::Result<()> {
@@ -133,7 +133,7 @@ impl EventLoop {
                 _ => {}
             }
             self.hold.forget();
-            self.lingering_close.close_or_watch(self.poll.registry());
+            let lingering = self.lingering_close.unwatched();
             for event in &events {
                 match event.token() {
                     REPORT => self.take_reports(),
@@ -149,11 +149,10 @@ impl EventLoop {
             }
             self.answer_expired();
             self.views.endpoints.begin_fetches(Moment::now());
+            // At the end those of this turn as well: it waits for them, and not for a next turn.
+            let lingering = if self.stop_at.is_some() { self.lingering_close.unwatched() } else { lingering };
+            self.lingering_close.close_or_watch(lingering, self.poll.registry());
             self.lingering_close.close_expired(now);
-            if self.stop_at.is_some() {
-                // The end waits for them, and not for a next turn.
-                self.lingering_close.close_or_watch(self.poll.registry());
-            }
             if self.notifier.is_due(now) {
                 self.notifier.ping_watchdog(now);
                 self.notifier.status(&self.views.status());

@@ -31,11 +31,16 @@ impl LingeringClose {
         }
     }
 
-    /// Closes those who came since the last time and have closed their own half; the poll watches
-    /// the others from now on. Nearly all have closed by the next turn, so a check costs one turn
-    /// of the loop and not two.
-    pub(super) fn close_or_watch(&mut self, registry: &Registry) {
-        for token in self.unwatched.drain(..) {
+    /// How many the poll does not watch yet.
+    pub(super) fn unwatched(&self) -> usize {
+        self.unwatched.len()
+    }
+
+    /// Of the first so many that the poll does not watch yet: closes those who have closed their
+    /// own half; the poll watches the others from now on. Nearly all have closed by the next turn,
+    /// so a check costs one turn of the loop and not two.
+    pub(super) fn close_or_watch(&mut self, count: usize, registry: &Registry) {
+        for token in self.unwatched.drain(..count) {
             let Some(client) = self.clients.get_mut(token) else { continue };
             if !drain_once(client) || registry.register(client, token, Interest::READABLE).is_err() {
                 self.clients.remove(token);
@@ -114,12 +119,12 @@ mod tests {
         clients[0] = None;
         clients[1].as_mut().unwrap().write_all(b"late").unwrap();
         assert_eq!((seen(&mut poll), lingering.len()), (vec![], 3));
-        lingering.close_or_watch(poll.registry());
+        lingering.close_or_watch(lingering.unwatched(), poll.registry());
         assert_eq!((seen(&mut poll), lingering.len()), (vec![], 2));
         clients[2] = None;
         assert_eq!(seen(&mut poll), [2]);
         lingering.drain(Token(2));
-        lingering.close_or_watch(poll.registry());
+        lingering.close_or_watch(lingering.unwatched(), poll.registry());
         assert_eq!(lingering.len(), 1);
         // What it sent was read, so it sees an end and no reset.
         assert!(lingering.close_oldest());

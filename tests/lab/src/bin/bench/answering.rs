@@ -108,7 +108,7 @@ impl Bench<'_> {
         );
     }
 
-    pub fn idle(&mut self) -> Outcome {
+    pub fn after_pause(&mut self) -> Outcome {
         let (_floor, floor) = self.floor("listen")?;
         let (_agent, agent) = self.agent(&self.patroni, &[])?;
         let (mut ours, mut get, mut bare) = (Times::default(), Times::default(), Times::default());

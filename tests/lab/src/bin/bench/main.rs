@@ -1,5 +1,5 @@
 //! `make bench`: patroni-check next to what this machine can do at all, in one run, as ratios.
-//! `bench BINARY FLOOR DIRECTORY`; the table goes to the directory as Markdown and JSON.
+//! `bench BINARY FLOOR DIRECTORY [PART…]`; the table goes to the directory as Markdown and JSON.
 //!
 //! The floors are floor.c and bare sockets; Patroni is a real one, except where its requests are
 //! counted, and where its own time would hide ours.
@@ -55,28 +55,36 @@ struct Bench<'a> {
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
-    let [binary, floor, out] = arguments else { return Err("usage: bench BINARY FLOOR DIRECTORY".into()) };
+    let [binary, floor, out, wanted @ ..] = arguments else {
+        return Err("usage: bench BINARY FLOOR DIRECTORY [PART…]".into());
+    };
     eprintln!("Starting a Patroni with PostgreSQL …");
     let cluster = Cluster::start(directory, Unprivileged::choose(), Path::new("patroni"), Host::on_loopback(1))?;
     await_that("a primary", || stop.load(Ordering::Relaxed) || cluster.primary().is_some());
     let patroni = cluster.url(&cluster.members[0], "");
     let (binary, floor) = (fs::canonicalize(binary)?, fs::canonicalize(floor)?);
     let mut bench = Bench { binary: &binary, floor: &floor, directory, patroni, rows: Vec::new(), stop };
-    type Part<'a> = (&'static str, fn(&mut Bench<'a>) -> Outcome);
+    type Part<'a> = (&'static str, &'static str, fn(&mut Bench<'a>) -> Outcome);
     let parts: [Part; 11] = [
-        ("checks a second", Bench::throughput),
-        ("checks by HTTP", Bench::http),
-        ("one check after an idle second", Bench::idle),
-        ("a Patroni that refuses", Bench::refused),
-        ("one process for each check", Bench::one_shot),
-        ("an exit status", Bench::is),
-        ("start to first answer", Bench::start),
-        ("requests to Patroni", Bench::protection),
-        ("memory", Bench::memory),
-        ("an idle minute", Bench::idle_minute),
-        ("size", Bench::size),
+        ("throughput", "checks a second", Bench::throughput),
+        ("http", "checks by HTTP", Bench::http),
+        ("pause", "one check after an idle second", Bench::after_pause),
+        ("refused", "a Patroni that refuses", Bench::refused),
+        ("one-shot", "one process for each check", Bench::one_shot),
+        ("is", "an exit status", Bench::is),
+        ("start", "start to first answer", Bench::start),
+        ("protection", "requests to Patroni", Bench::protection),
+        ("memory", "memory", Bench::memory),
+        ("idle", "an idle minute", Bench::idle_minute),
+        ("size", "size", Bench::size),
     ];
-    for (what, part) in parts {
+    if let Some(unknown) = wanted.iter().find(|wanted| parts.iter().all(|(name, ..)| *wanted != name)) {
+        return Err(format!("{unknown:?}: no part; there are {}", parts.map(|(name, ..)| name).join(", ")).into());
+    }
+    for (name, what, part) in parts {
+        if !wanted.is_empty() && wanted.iter().all(|wanted| wanted != name) {
+            continue;
+        }
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
