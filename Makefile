@@ -12,6 +12,8 @@
 # make bench      what the program costs, beside what this machine can do at all, OUT=target/bench
 #                 PARTS='throughput is' for these alone: throughput, http, pause, refused, one-shot, is, start, protection,
 #                 memory, idle, size
+# make scale      one agent that 1,000 HAProxies ask, one HAProxy with 300 servers, and how each grows, as root,
+#                 OUT=target/scale, PART=agent or haproxy for that alone
 # make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
 # make soak       a million checks over a thousand restarts, on a booted Debian
 # make quick      what is tested in seconds, whatever is installed
@@ -122,6 +124,13 @@ bench: toolchain
 	@mkdir -p target/bench && $(CC) -O2 -static -o target/bench/floor tests/lab/src/bin/bench/floor.c
 	@target/release/bench target/release/patroni-check target/bench/floor \
 	    $(if $(filter file,$(origin OUT)),target/bench,$(OUT)) $(PARTS)
+
+# agent: one agent and many HAProxies; haproxy: one HAProxy and many agents; both without it.
+PART ?=
+scale: toolchain
+	@tests/install-packages haproxy iproute2 systemd
+	@$(BUILD) && $(LAB) scale
+	@target/release/scale target/release/patroni-check $(if $(filter file,$(origin OUT)),target/scale,$(OUT)) $(PART)
 
 pictures: toolchain
 	@tests/install-packages $(STACK) aha chromium fonts-dejavu-core pngquant tmux
@@ -287,4 +296,4 @@ install:
 	    install -D -m 644 systemd/default $(DESTDIR)/etc/default/patroni-check
 
 .PHONY: bench build crates crates-checked deb demo dist dist-twice faults install intervals man pages pictures quick reads rpm \
-    simulate soak test toolchain
+    scale simulate soak test toolchain

@@ -27,6 +27,7 @@ pub mod replay;
 pub mod requires;
 pub mod sampling;
 pub mod testbed;
+pub mod times;
 pub mod tls_proxy;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};

@@ -9,8 +9,8 @@ use lab::any_port;
 use serde_json::json;
 
 use crate::checks::{Load, load, some_check, timed_check, timed_get, timed_http_check};
-use crate::times::{Times, ms, spread};
 use crate::{Bench, Outcome, ROUNDS};
+use lab::times::{Times, ms, spread};
 
 /// What was measured in each round, as a multiple of what it is compared with.
 fn beside(ours: &[Load], others: &[Load], what: fn(&Load) -> f64) -> Vec<f64> {

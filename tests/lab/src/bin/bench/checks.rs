@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lab::{Process, http};
 
-use crate::times::Times;
+use lab::times::Times;
 
 /// One check: how long from the connect to the end of the answer.
 pub fn timed_check(address: SocketAddr) -> io::Result<Duration> {

@@ -12,8 +12,8 @@ use lab::{any_port, process};
 use serde_json::json;
 
 use crate::checks::timed_check;
-use crate::times::ms;
 use crate::{Bench, Outcome};
+use lab::times::ms;
 
 impl Bench<'_> {
     pub fn memory(&mut self) -> Outcome {

@@ -14,8 +14,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
 use crate::checks::{some_check, timed_check, timed_get};
-use crate::times::{Times, ms, spread};
 use crate::{Bench, Outcome, ROUNDS};
+use lab::times::{Times, ms, spread};
 
 /// In memory, as is the place where systemd makes a unit's runtime directory.
 const RUN: &str = "/dev/shm";
