@@ -40,7 +40,7 @@ pub fn ms(seconds: f64) -> String {
     format!("{:.2} ms", seconds * 1000.0)
 }
 
-/// How fast something grows: k of y = c·xᵏ, by the least squares of the logarithms. Nothing where
+/// How fast something grows: k of y = c·xᵏ, by least squares of the logarithms. Nothing where
 /// there are less than two different x, or a value that has no logarithm.
 pub fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     if points.iter().any(|(x, y)| *x <= 0.0 || *y <= 0.0) {

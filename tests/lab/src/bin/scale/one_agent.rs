@@ -44,6 +44,9 @@ struct Agent {
     by_http: Vec<View>,
 }
 
+/// Views, HAProxies, and their checks a second.
+type ViewsHaproxiesRate = (usize, u32, u32);
+
 /// What a load came to.
 struct Measured {
     views: usize,
@@ -91,7 +94,7 @@ impl Scale<'_> {
         self.table("What one agent answers at most", &columns, &rows);
         self.raw.insert("limit of one agent".into(), raw.into());
         // Which quantity grows, of how many views, how many HAProxies, at which rate.
-        let series: [(&str, &[(usize, u32, u32)]); 4] = [
+        let series: [(&str, &[ViewsHaproxiesRate]); 4] = [
             (
                 "checks/s, 100 HAProxies, ten views",
                 &[(10, 100, 100), (10, 100, 1000), (10, 100, 3000), (10, 100, 10_000)],
@@ -143,7 +146,7 @@ impl Scale<'_> {
         let patroni = host.inside(|| FakePatroni::at("127.0.0.1:0", Behaviour::Only(said.to_vec())));
         patroni.delay(PATRONI_TAKES);
         let http = SocketAddr::new(host.ip, 5559);
-        // As systemd does, which waits for 4,096 connections where the program itself waits for 128.
+        // As systemd does: a backlog of 4,096, where the program by itself has 128.
         let mut command = program(host, Path::new("systemd-socket-activate"));
         command.arg(format!("--listen={http}"));
         let mut names = "--fdname=http".to_owned();

@@ -1,5 +1,5 @@
-//! One HAProxy with many clusters of three, as `patroni-check haproxy-config` writes them, and their
-//! agents: stand-ins in one thread, or patroni-check itself.
+//! One HAProxy with many clusters of three, as `patroni-check haproxy-config` writes them, and
+//! their agents: stand-ins in one thread, or patroni-check itself.
 
 use std::error::Error;
 use std::fs;
