@@ -2,7 +2,7 @@
 //! silence, SIGTERM.
 
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -236,6 +236,19 @@ fn sigterm_answers_what_was_accepted_and_leaves_the_rest_to_the_next_process() {
     assert_eq!(port.backlog(), 1);
     let _next = port.agent(&manager, &options);
     assert_eq!(read_reply(late), "READY UP # primary timeline 3\n");
+}
+
+#[test]
+fn a_burst_of_checks_finds_room_in_the_backlog() {
+    let patroni = FakePatroni::new(primary());
+    let agent = agent(&patroni, &["--deadline", "5s"]);
+    agent.process.signal(Signal::STOP);
+    // More than the 128 that the standard library asks for.
+    let clients: Vec<_> = (0..300).map(|_| TcpStream::connect_timeout(&agent.address, MOMENT * 10).unwrap()).collect();
+    agent.process.signal(Signal::CONT);
+    for client in clients {
+        assert_eq!(read_reply(client), "READY UP # primary timeline 3\n");
+    }
 }
 
 #[test]

@@ -15,6 +15,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::config::{BadConfiguration, Config, ListenerRole};
 use crate::view::View;
 
+/// How many connections may wait to be accepted: what systemd gives a socket unit
+/// (systemd.socket(5), `Backlog=`, bounded by `net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
 /// More than any unit passes; a process has 1024 by default.
 const DESCRIPTORS_LIMIT: u64 = 1024;
 
@@ -71,6 +75,7 @@ impl Activation {
             let listener = TcpListener::bind(address).map_err(|e| {
                 io::Error::new(e.kind(), format!("--listen {address}: {e}; does another program use this port?"))
             })?;
+            SockRef::from(&listener).listen(BACKLOG)?;
             listeners.push((listener, role));
         }
         if !listeners.is_empty() {
