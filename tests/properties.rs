@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use serde_json::json;
 use tempfile::TempDir;
 
 use lab::properties;
@@ -138,6 +139,92 @@ fn hold_piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![40 => telling, 10 => prop::collection::vec(any::<u8>(), 0..20), 1 => many]
 }
 
+/// Pieces of an environment file, and others.
+fn settings_piece() -> impl Strategy<Value = Vec<u8>> {
+    let telling = [
+        "\nPATRONI_CHECK_PATRONI=",
+        "\nPATRONI_CHECK_ENDPOINT=",
+        "\nPATRONI_CHECK_ALSO=",
+        "\nPATRONI_CHECK_LISTEN=",
+        "\nPATRONI_CHECK_INSTANCE=",
+        "\nPATRONI_CHECK_PROBE=",
+        "\nPATRONI_CHECK_GRACE=",
+        "\nPATRONI_CHECK_HOLD_FILE=",
+        "\nPATRONI_CHECK_WORDS=plain",
+        "http://db1:8008",
+        "/replica?lag=1MB&calm=90s",
+        "127.0.0.1:5555=",
+        "agent-send",
+        "16-main",
+        "/run/postgresql:5432",
+        "5s",
+        "0.5ms",
+        "\n# ",
+        "\n",
+        "\r\n",
+        " ",
+        "=",
+        "'",
+        "\"",
+        "\\",
+        "\0",
+        "é",
+    ];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    prop_oneof![12 => telling, 1 => prop::collection::vec(any::<u8>(), 0..8)]
+}
+
+/// Pieces of Patroni's configurations, and others.
+fn configuration_piece() -> impl Strategy<Value = String> {
+    let telling = [
+        "a.yml\nscope: a\n",
+        "/b/-c d.yaml\n",
+        "\0",
+        "\nrestapi:",
+        "\npostgresql:",
+        "\nctl:",
+        "\nscope: ",
+        "\n  listen: ",
+        "\n  certfile: /c",
+        "\n  verify_client: required",
+        "\n  connect_address: ",
+        "\n  cacert: /tmp/x\\",
+        "db1:8008",
+        "'*:5432'",
+        "\"[::1]:8008\"",
+        "'; reboot; #:1'",
+        "\"$(reboot)\\nEND\"",
+        "{",
+        "}",
+        ", ",
+        ": ",
+        "- ",
+        "&a ",
+        "*a",
+        "|\n  x",
+        "\n---\n",
+        "\n\t",
+        "\u{2028}",
+    ];
+    let telling = prop::sample::select(telling.to_vec()).prop_map(str::to_owned);
+    prop_oneof![12 => telling, 1 => any::<String>()]
+}
+
+/// Pieces of what `/cluster` lists, and others, under a line of choices.
+fn members() -> impl Strategy<Value = Vec<u8>> {
+    let choices = ["", "--http", "--fallback=cut", "--name=a_primary --server-port=6432", "--section --stats=none"];
+    let names = ["db1", "db_1", "db 1", "db1_primary", "ü", "", "a\nserver", "#", "\u{9b}"].map(|name| json!(name));
+    let names =
+        prop_oneof![9 => prop::sample::select(names.to_vec()), 1 => any::<String>().prop_map(|name| json!(name))];
+    let hosts = ["192.0.2.1", "fd00::1", "fe80::1%eth0", "db1.example.", "a..b", "a b", ""].map(|host| json!(host));
+    let hosts = prop_oneof![7 => prop::sample::select(hosts.to_vec()), 1 => Just(json!(null))];
+    let ports = prop::sample::select(vec![json!(5432), json!(0), json!(65536), json!("1"), json!(null)]);
+    let member = (names, hosts, ports).prop_map(|(name, host, port)| json!({"name": name, "host": host, "port": port}));
+    let member = prop_oneof![9 => member, 1 => Just(json!([]))];
+    let list = prop::collection::vec(member, 0..6).prop_map(|members| json!({"scope": "a\nb", "members": members}));
+    (prop::sample::select(choices.to_vec()), list).prop_map(|(choices, list)| format!("{choices}\n{list}").into_bytes())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -176,9 +263,31 @@ proptest! {
     }
 
     #[test]
+    fn settings(bytes in prop::collection::vec(settings_piece(), 0..12)) {
+        properties::settings(&bytes.concat());
+    }
+
+    #[test]
+    fn reasons(why in prop_oneof![any::<String>(), "[ -~]{0,140}"]) {
+        properties::words(&why);
+    }
+
+    #[test]
+    fn configurations(pieces in prop::collection::vec(configuration_piece(), 0..16)) {
+        properties::configuration(&pieces.concat());
+    }
+
+    #[test]
+    fn lists_of_members(bytes in members()) {
+        properties::members(&bytes);
+    }
+
+    #[test]
     fn any_bytes(which: u8, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         properties::reply(which, &bytes);
         properties::hold(&bytes);
+        properties::settings(&bytes);
+        properties::members(&bytes);
     }
 }
 

@@ -61,23 +61,34 @@ pub fn run(named: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
     let mut found = Vec::new();
     let mut status = ExitCode::SUCCESS;
     for file in &files {
-        match read(file) {
-            Ok(Some(configuration)) => found.push(Found::Cluster(cluster(file, configuration, &answering))),
-            Ok(None) => {}
-            Err(why) => {
-                // Whoever runs what is printed does not see its comments.
-                complain(&format!("{}: {why}", file.display()));
-                if is_among(file, named) {
-                    status = ExitCode::FAILURE;
-                }
-                found.push(Found::Unread(file.clone(), why));
+        let read = read(file);
+        if let Err(why) = &read {
+            // Whoever runs what is printed does not see its comments.
+            complain(&format!("{}: {why}", file.display()));
+            if is_among(file, named) {
+                status = ExitCode::FAILURE;
             }
         }
+        found.extend(found_in(file, read, &answering));
     }
     // One that is alone has no need of an instance.
     let is_alone = found.len() == 1 && answering.len() == 1 && answering[0].sockets.is_empty();
     stdout().write_all(script(&found, Ports::find(), is_alone).as_bytes())?;
     Ok(status)
+}
+
+/// What is printed of files with these contents, on a host that has nothing else.
+pub fn script_for(files: &[(PathBuf, String)]) -> String {
+    let found: Vec<_> =
+        files.iter().filter_map(|(file, text)| found_in(file, Configuration::read(text), &[])).collect();
+    script(&found, Ports::default(), false)
+}
+
+fn found_in(file: &Path, read: Result<Option<Configuration>, String>, answering: &[Answering]) -> Option<Found> {
+    match read {
+        Ok(configuration) => Some(Found::Cluster(cluster(file, configuration?, answering))),
+        Err(why) => Some(Found::Unread(file.to_owned(), why)),
+    }
 }
 
 fn configurations() -> Result<Vec<PathBuf>, String> {

@@ -1,5 +1,9 @@
 //! What holds for every input, whatever it is: for the property tests and the fuzz targets.
 
+mod configuration;
+mod haproxy;
+mod settings;
+
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,10 +18,15 @@ pub use patroni_check::memory::file::MemoryFile;
 use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
 use patroni_check::verdict::{Judgement, Sessions, Verdict, judge};
-use patroni_check::view::{OnFailure, View};
+use patroni_check::view::{CALMS, OnFailure, OnStandby, View};
 use serde_json::Value;
 
+pub use configuration::configuration;
+pub use haproxy::{members, words};
+pub use settings::settings;
+
 use crate::replay::replay;
+use haproxy::bounded_reply;
 
 /// A text that is taken for an endpoint is one that can be sent and read again, and asks for
 /// nothing else.
@@ -50,9 +59,7 @@ pub fn reply(which: u8, bytes: &[u8]) {
         policy.reply(&verdict).map(|reply| reply.line())
     };
     let full = line(ReplyFormat::Full, None).expect("only silent says nothing");
-    assert!(full.len() <= 128 && full.ends_with('\n'), "{full:?}");
-    assert!(full[..full.len() - 1].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{full:?}");
-    assert_eq!((full.matches('#').count(), full.contains(['"', ','])), (1, false), "{full:?}");
+    bounded_reply(&full);
     let words = full.split(" #").next().expect("a part before the sharp");
     assert!(["READY UP", "MAINT UP", "MAINT DOWN", "READY DOWN"].contains(&words), "{full:?}");
     let plain = line(ReplyFormat::Plain, None).expect("only silent says nothing");
@@ -99,7 +106,7 @@ pub fn name(name: &str) {
     match config.role_named(name) {
         Ok(ListenerRole::View(view)) if name.starts_with('/') => {
             assert_eq!(Ok(&view), name.parse().as_ref());
-            assert_eq!(view.to_string().parse().as_ref(), Ok(&view));
+            check_view(&view);
         }
         Ok(ListenerRole::AgentSend) => assert_eq!(name, "agent-send"),
         Ok(ListenerRole::Metrics) => assert_eq!(name, "metrics"),
@@ -120,6 +127,21 @@ pub fn name(name: &str) {
         (Ok(_), None) => panic!("{name:?} has no end and is taken for an endpoint"),
         (Err(verdict), None) => assert_eq!(verdict.word(), "fail", "{name:?}"),
     }
+}
+
+/// As it is written it is one word, and is read again; Patroni gets its own parameters of it, in their
+/// order.
+fn check_view(view: &View) {
+    let shown = view.to_string();
+    assert!(shown.bytes().all(|byte| byte.is_ascii_graphic() && !b":#\"".contains(&byte)), "{shown:?}");
+    assert_eq!(shown.parse().as_ref(), Ok(view));
+    let all: Vec<_> = shown.split(['?', '&']).collect();
+    let ours = ["on-standby=", "on-failure=", "calm=", "probe=", "replication_state="];
+    let is_patronis = |word: &&&str| !ours.iter().any(|ours| word.starts_with(ours));
+    let sent = view.endpoint.request_path();
+    assert_eq!(sent.split(['?', '&']).collect::<Vec<_>>(), all.iter().filter(is_patronis).copied().collect::<Vec<_>>());
+    assert!(view.calm.is_none_or(|calm| CALMS.contains(&calm)), "{shown}");
+    assert!(view.on_standby != Some(OnStandby::Drain) || !view.endpoint.is_for_one(), "{shown}");
 }
 
 /// Whatever a client sends by HTTP, it is a request for one endpoint, or a 400 of one short response.
@@ -199,20 +221,32 @@ pub fn memory_file(directory: &Path) -> (MemoryFile, Vec<u8>) {
     (file, bytes)
 }
 
-/// Whatever bytes are in a memory's file, they are no memory, or one that grants nothing.
+/// Whatever bytes are in a memory's file, they are no memory, or one that grants nothing and of which
+/// HAProxy is told one bounded line; and whatever bytes were told last, a verdict is told once.
 pub fn memory(file: &MemoryFile, bytes: &[u8]) {
     std::fs::write(file.path(), bytes).expect("a directory that takes it");
     let now = Moment::now();
     match file.load() {
         Ok(None) => panic!("something was there"),
         Ok(Some(mut memory)) => {
+            let says_serve = String::from_utf8_lossy(bytes).contains(r#""Serve""#);
+            let policy = ReplyPolicy::new(&"/primary".parse().expect("known"), ReplyFormat::Full, None, None);
+            let policy = policy.expect("settings that go together");
             let judgement = memory.learn(now, now, Judgement::silence("patroni: connection refused".into()));
-            let stands = matches!(memory.verdict(now, &judgement), Verdict::Serve(_));
-            assert!(!stands || String::from_utf8_lossy(bytes).contains(r#""Serve""#), "{bytes:?}");
+            for verdict in memory.fresh_verdict(now).into_iter().chain([memory.verdict(now, &judgement)]) {
+                assert!(says_serve || !matches!(verdict, Verdict::Serve(_)), "{bytes:?}");
+                bounded_reply(&policy.reply(&verdict).expect("only silent says nothing").line());
+            }
             let lock = file.try_lock().expect("a lock").expect("nobody has it");
             file.save(&memory, &lock).expect("a directory that takes it");
             assert_eq!(file.load(), Ok(Some(memory)));
         }
         Err(why) => assert!(!why.contains('\n') && why.ends_with("; it is not used"), "{why:?}"),
     }
+    std::fs::write(file.path().with_extension("told"), bytes).expect("a directory that takes it");
+    let view: View = "/primary".parse().expect("a known endpoint");
+    let verdict = Verdict::Serve("primary timeline 3".into());
+    let noted = file.note_told(&view, now, &verdict);
+    assert!(noted.is_none_or(|noted| noted.before.as_ref() != Some(&verdict)), "{bytes:?}");
+    assert!(file.note_told(&view, now, &verdict).is_none(), "{bytes:?}");
 }
