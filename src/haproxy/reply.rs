@@ -106,12 +106,13 @@ impl ReplyPolicy {
 
 /// The reason, as it is at this moment.
 fn reason(verdict: &Verdict) -> String {
-    let mut reason = clean(verdict.why());
-    if let Verdict::Calm(_, left) = verdict {
-        let whole = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
-        reason += &format!(" in {}", humantime::format_duration(whole));
+    match verdict {
+        Verdict::Calm(why, left) => {
+            let whole = Duration::from_secs(left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0)));
+            clean(&format!("{why} in {}", humantime::format_duration(whole)))
+        }
+        other => clean(other.why()),
     }
-    reason
 }
 
 impl Reply {
@@ -272,5 +273,9 @@ mod tests {
             assert_eq!(got, expected);
             assert!(got.len() <= LIMIT);
         }
+        // Whatever a memory's file says of it.
+        let calm = Verdict::Calm(" ".into(), Duration::MAX);
+        let got = line(ReplyPolicy::new(&primary, ReplyFormat::Full, None, None), &calm);
+        assert!(got.starts_with("MAINT UP # in 584542046090years "), "{got}");
     }
 }
