@@ -329,4 +329,22 @@ mod tests {
         );
         assert_eq!(check(&mut cache, &clock, 29_200, found(serve())), serve());
     }
+
+    #[test]
+    fn what_another_process_has_found_answers_those_for_whom_it_is_fresh() {
+        let (mut cache, clock) = cache();
+        let (mut other, _) = self::cache();
+        check(&mut other, &clock, 50, found(serve()));
+        cache.look_up_or_wait(clock.at(0), 1);
+        assert!(cache.begin_fetch(clock.at(0)));
+        cache.look_up_or_wait(clock.at(200), 2);
+        assert_eq!(cache.found_by_another(clock.at(200), other.memory().clone()), [(1, serve())]);
+        assert!(!cache.is_fetching() && cache.begin_fetch(clock.at(200)) && cache.is_fetching());
+        let stand_by = Verdict::stand_by("replica");
+        assert_eq!(cache.fetch_completed(clock.at(210), found(stand_by.clone())), [(2, stand_by.clone())]);
+        // One that knows less teaches nothing.
+        cache.look_up_or_wait(clock.at(400), 3);
+        assert_eq!(cache.found_by_another(clock.at(400), other.memory().clone()), []);
+        assert_eq!(cache.memory().conclusive(), Some((clock.at(200), &stand_by)));
+    }
 }

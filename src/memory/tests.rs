@@ -270,3 +270,21 @@ fn a_node_that_stands_by_stands_by_through_a_silence() {
     assert_eq!(story.confirmed(200, without_lock()), stand_by());
     assert_eq!(story.at(4000, refused()), stand_by());
 }
+
+#[test]
+fn what_is_known_is_told_and_is_of_its_moment() {
+    let ms = Duration::from_millis;
+    let mut story = Story::new();
+    assert_eq!((story.memory.conclusive(), story.memory.lock_was_here()), (None, None));
+    story.at(1000, holds());
+    let (earlier, start) = (story.memory.clone(), story.start);
+    assert_eq!((earlier.conclusive(), earlier.lock_was_here()), (Some((start + ms(1000), &serve())), Some(true)));
+    story.at(1100, replica());
+    let memory = &story.memory;
+    assert_eq!(memory.lock_was_here(), Some(false));
+    assert_eq!((memory.is_newer_than(&earlier), earlier.is_newer_than(memory)), (true, false));
+    assert!(!memory.is_newer_than(&memory.clone()), "what began at once knows no more");
+    let is_future = |at| memory.is_of_the_future(start + ms(at));
+    assert_eq!((is_future(1099), is_future(1100)), (true, false), "it may be of this moment");
+    assert_eq!((memory.is_stale(ms(5000)), memory.is_stale(ms(5001))), (false, true));
+}

@@ -95,7 +95,7 @@ fn an_answer_that_came_after_all_who_waited_were_told_of_a_silence_is_a_return()
     assert_eq!(said_late(&mut story, 5000, 4000, good()), "calm 10000");
     let mut story = Story::with_grace(0);
     assert_eq!(said(&mut story, 0, good()), "serve");
-    assert_eq!(said_late(&mut story, 1000, 400, good()), "serve", "all who waited are told of it");
+    assert_eq!(said_late(&mut story, 1000, 500, good()), "serve", "all who waited are told of it");
     assert_eq!(said_late(&mut story, 2000, 600, good()), "calm 10000");
 }
 

@@ -68,6 +68,10 @@ fn in_a_pause_a_patroni_that_failed_to_renew_its_lock_goes_on_until_it_looks_aga
     story.at(0, holds());
     story.at(100, in_pause(serve()));
     assert_eq!(story.confirmed(200, without(Some(7))), stand_by());
+    let mut story = Story::new();
+    story.at(0, holds());
+    story.at(100, in_pause(serve()));
+    assert_eq!(story.confirmed(200, without(None)), stand_by());
     // One that does not tell when it looked has the grace.
     let mut story = Story::new();
     story.at(0, holds());
