@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersi
 pub struct TlsProxy {
     pub port: u16,
     count: Arc<Count>,
+    listener: TcpListener,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
 #[derive(Default)]
@@ -35,23 +38,21 @@ impl TlsProxy {
         versions: &[&'static SupportedProtocolVersion],
         pause: Duration,
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().expect("certificates");
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-        let key = provider.key_provider.load_private_key(key).expect("a key");
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("versions that go with the ciphers")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
-        let config = Arc::new(config);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let config = Arc::new(Mutex::new(config(chain, key, versions)));
+        // Not the kernel's choice: that one would be another when it is opened again.
+        let listener = TcpListener::bind(("127.0.0.1", crate::any_port())).expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
         let count = Arc::new(Count::default());
-        let shared = Arc::clone(&count);
+        let (accepting, shared) = (listener.try_clone().expect("a descriptor is free"), Arc::clone(&count));
+        let current = Arc::clone(&config);
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (config, count) = (Arc::clone(&config), Arc::clone(&shared));
+            for stream in accepting.incoming() {
+                let Ok(stream) = stream else {
+                    // The port is closed.
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
+                let (config, count) = (Arc::clone(&current.lock().unwrap()), Arc::clone(&shared));
                 thread::spawn(move || {
                     count.connections.fetch_add(1, Ordering::SeqCst);
                     let open = count.open.fetch_add(1, Ordering::SeqCst) + 1;
@@ -63,7 +64,21 @@ impl TlsProxy {
                 });
             }
         });
-        TlsProxy { port, count }
+        TlsProxy { port, count, listener, versions: versions.to_vec(), config }
+    }
+
+    /// From now on with these.
+    pub fn renew(&self, chain: &str, key: &str) {
+        *self.config.lock().unwrap() = config(chain, key, &self.versions);
+    }
+
+    /// Refuses connections from now on, until the port is opened again.
+    pub fn close(&self) {
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).expect("it listens");
+    }
+
+    pub fn open(&self) {
+        rustix::net::listen(&self.listener, 128).expect("the port is still ours");
     }
 
     pub fn url(&self, host: &str) -> String {
@@ -78,6 +93,19 @@ impl TlsProxy {
     pub fn most_open(&self) -> usize {
         self.count.most_open.load(Ordering::SeqCst)
     }
+}
+
+fn config(chain: &str, key: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let key = provider.key_provider.load_private_key(key).expect("a key");
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("versions that go with the ciphers")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
+    Arc::new(config)
 }
 
 /// One request and its answer. `done` is called before the client can know that the answer is
