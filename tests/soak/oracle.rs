@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use crate::rule::{Meaning, Said, Word};
 
 /// The defaults of the program's options.
-pub const MAX_AGE: Duration = Duration::from_millis(100);
-pub const GRACE: Duration = Duration::from_secs(5);
-pub const DEADLINE: Duration = Duration::from_millis(80);
+const MAX_AGE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A lock that was missed before a silence may be taken after this; and a Patroni that was started
 /// anew may not have looked at its lock for as long.
@@ -80,8 +79,8 @@ struct Lock {
     surely: Option<Instant>,
 }
 
-#[derive(Default)]
 pub struct Oracle {
+    deadline: Duration,
     acts: Vec<Act>,
     holds: Vec<(Span, Option<Hold>)>,
     kills: Vec<Span>,
@@ -94,6 +93,11 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    pub fn new(deadline: Duration) -> Self {
+        let (acts, holds, kills, sleeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Oracle { deadline, acts, holds, kills, sleeps, strict: 0, open: 0 }
+    }
+
     pub fn says(&mut self, since: Span, said: Said) {
         self.acts.push(Act { since, said, heard: None, may_be_back: false });
     }
@@ -138,7 +142,7 @@ impl Oracle {
     fn note_heard(&mut self, check: &Check) {
         let from = check.began - MAX_AGE;
         let number = self.acts.partition_point(|act| act.since.surely <= from);
-        let is_late = check.ended - check.began >= DEADLINE;
+        let is_late = check.ended - check.began >= self.deadline;
         let is_lost = |kill: &Span| kill.before <= check.ended + UNWRITTEN && check.ended <= kill.surely;
         if number == 0 || is_late || self.kills.iter().rev().take(3).any(is_lost) {
             return;
@@ -170,7 +174,7 @@ impl Oracle {
 
     fn may_be(&mut self, check: &Check, reply: &str) -> bool {
         let (first, last) = self.window(check);
-        let is_late = check.ended - check.began >= DEADLINE;
+        let is_late = check.ended - check.began >= self.deadline;
         let own = &self.acts[first].said;
         let is_simple = matches!(own.meaning, Meaning::Conclusive { .. } if first == last && !is_late);
         if let (true, Meaning::Conclusive { word, .. }) = (is_simple, own.meaning) {

@@ -28,14 +28,21 @@ pub trait Place: Sync {
     fn http(&self) -> Option<SocketAddr> {
         None
     }
+    /// Within this a check is answered, from when somebody looks at it.
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(80)
+    }
+    /// How many check at once.
+    fn clients(&self) -> usize {
+        if self.mode() == Mode::Service { 8 } else { 2 }
+    }
     fn start(&self, patroni: &str, authority: &str);
+    /// Of the service.
     fn restart(&self);
     fn crash(&self);
     /// Runs the program beside it, for holds.
     fn command(&self, arguments: &[&str]);
-    fn upgrade(&self) {
-        self.restart();
-    }
+    fn upgrade(&self);
     /// Whether there is a journal here that can stall.
     fn stall_journal(&self, _time: Duration) -> bool {
         false
@@ -70,8 +77,17 @@ impl Place for Booted<'_> {
         (self.mode == Mode::Service).then_some(local(5559))
     }
 
+    /// systemd takes longer than the default to start a process, where two start at once.
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(if self.mode == Mode::Service { 80 } else { 400 })
+    }
+
     fn start(&self, patroni: &str, authority: &str) {
-        let settings = format!("PATRONI_CHECK_PATRONI={patroni}\nPATRONI_CHECK_CACERT=/etc/patroni-check/ca.crt\n");
+        let deadline = self.deadline();
+        let settings = format!(
+            "PATRONI_CHECK_PATRONI={patroni}\nPATRONI_CHECK_CACERT=/etc/patroni-check/ca.crt\n\
+             PATRONI_CHECK_DEADLINE={deadline:?}\n"
+        );
         self.machine.sh("systemctl stop patroni-check.socket patroni-check.service; mkdir -p /etc/patroni-check");
         fs::write(self.machine.path("/etc/patroni-check/ca.crt"), authority).expect("root may write it");
         fs::write(self.machine.path("/etc/default/patroni-check"), settings).expect("root may write it");
@@ -145,11 +161,11 @@ pub struct Bare {
 impl Bare {
     pub fn new(mode: Mode, options: &[&'static str], is_forgetful: bool) -> Self {
         let port = Port::bind();
+        let directory = tempfile::tempdir().expect("a directory");
         Bare {
             mode,
-            program: std::env::var_os("SOAK_PROGRAM")
-                .map_or_else(|| lab::repository().join("target/release/patroni-check"), PathBuf::from),
-            directory: tempfile::tempdir().expect("a directory"),
+            program: directory.path().join("patroni-check"),
+            directory,
             address: if mode == Mode::Service { port.address } else { local(lab::any_port()) },
             port,
             agent: Mutex::default(),
@@ -158,6 +174,14 @@ impl Bare {
             is_forgetful,
             slept: Mutex::new(0),
         }
+    }
+
+    /// The program that `make` builds, or another one.
+    fn install(&self) {
+        let built = lab::repository().join("target/release/patroni-check");
+        let built = std::env::var_os("SOAK_PROGRAM").map_or(built, PathBuf::from);
+        fs::copy(built, self.path("new")).expect("it is built");
+        fs::rename(self.path("new"), &self.program).expect("one file replaces another");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -234,6 +258,7 @@ impl Place for Bare {
         let path = |name: &str| self.path(name).display().to_string();
         let options = ["--patroni", patroni, "--cacert", &path("ca.crt"), "--hold-file", &path("hold")];
         *self.options.lock().expect("nobody has panicked with it") = options.map(str::to_owned).to_vec();
+        self.install();
         self.begin();
     }
 
@@ -266,6 +291,7 @@ impl Place for Bare {
     }
 
     fn upgrade(&self) {
+        self.install();
         self.restart();
     }
 
@@ -280,8 +306,8 @@ impl Place for Bare {
     }
 
     fn footprint(&self) -> (u64, usize) {
-        let program = fs::canonicalize(&self.program).expect("it is built");
-        let is_ours = |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == program);
+        let is_ours =
+            |id: &u32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name == "patroni-check\n");
         await_some("a service that runs", || {
             let id = self.processes().into_iter().rfind(is_ours)?;
             footprint(Path::new(&format!("/proc/{id}")))
