@@ -36,10 +36,8 @@ use place::{Bare, Booted, Mode, Place};
 #[test]
 fn a_booted_debian() {
     let Some(machine) = Machine::with_agent("bookworm") else { return };
-    for (mode, name, checks) in [(Mode::Service, "SOAK_CHECKS", 200_000), (Mode::EachCheck, "SOAK_EACH_CHECKS", 2_000)]
-    {
-        let place = Booted { machine: &machine, mode };
-        machine.inside(|| Run::new(&place, seed()).until(number(name, checks)).approve());
+    for (mode, checks) in [(Mode::Service, "SOAK_CHECKS"), (Mode::EachCheck, "SOAK_EACH_CHECKS")] {
+        machine.inside(|| run(&Booted { machine: &machine, mode }, number(checks, 1)));
     }
 }
 
@@ -48,10 +46,15 @@ fn this_machine() {
     if !requires(&["systemd-socket-activate", "target/release/patroni-check"]) {
         return;
     }
-    for (mode, name, checks) in
-        [(Mode::Service, "SOAK_BARE_CHECKS", 100_000), (Mode::EachCheck, "SOAK_BARE_EACH_CHECKS", 5_000)]
-    {
-        Run::new(&Bare::new(mode, &[], false), seed()).until(number(name, checks)).approve();
+    for (mode, checks) in [(Mode::Service, "SOAK_BARE_CHECKS"), (Mode::EachCheck, "SOAK_BARE_EACH_CHECKS")] {
+        run(&Bare::new(mode, &[], false), number(checks, 1));
+    }
+}
+
+/// As many checks at least; none at all without one.
+fn run(place: &dyn Place, checks: u64) {
+    if checks > 0 {
+        Run::new(place, seed()).until(checks).approve();
     }
 }
 
