@@ -43,7 +43,7 @@ pub enum Saying {
     /// A primary that nobody holds the lock of, as far as a Patroni knows that can't look.
     Blind,
     /// What a real Patroni said.
-    Recorded(Vec<u8>),
+    Recorded(String),
     Silent(Silence),
     /// What no Patroni sends.
     Garbage(&'static str),
@@ -106,7 +106,7 @@ fn milliseconds(random: &mut Rng, from: u64, to: u64) -> Duration {
 }
 
 /// The events between two looks at the service.
-pub fn chapter(random: &mut Rng, recorded: &[Vec<u8>]) -> Vec<Event> {
+pub fn chapter(random: &mut Rng, recorded: &[String]) -> Vec<Event> {
     let mut events = Vec::new();
     while events.len() < 16 {
         events.push(says(random, recorded));
@@ -130,7 +130,7 @@ pub fn chapter(random: &mut Rng, recorded: &[Vec<u8>]) -> Vec<Event> {
     events
 }
 
-fn says(random: &mut Rng, recorded: &[Vec<u8>]) -> Event {
+fn says(random: &mut Rng, recorded: &[String]) -> Event {
     let time = match random.u32(0..10) {
         0..2 => milliseconds(random, 1, 120),
         2..8 => milliseconds(random, 120, 500),
@@ -202,9 +202,8 @@ fn node(status: u16, state: &str, role: &str, number: u32, more: &str) -> Vec<u8
 }
 
 /// A recorded answer with this timeline, where it had one or null.
-fn numbered(answer: &[u8], number: u32) -> Vec<u8> {
-    let text = String::from_utf8_lossy(answer);
-    let Some((before, after)) = text.split_once(r#""timeline": "#) else { return answer.to_vec() };
+fn numbered(answer: &str, number: u32) -> Vec<u8> {
+    let Some((before, after)) = answer.split_once(r#""timeline": "#) else { return answer.into() };
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit() || "nul".contains(c));
     format!(r#"{before}"timeline": {number}{after}"#).into_bytes()
 }
