@@ -109,6 +109,10 @@ fn milliseconds(random: &mut Rng, from: u64, to: u64) -> Duration {
 pub fn chapter(random: &mut Rng, recorded: &[String]) -> Vec<Event> {
     let mut events = Vec::new();
     while events.len() < 16 {
+        if random.bool() {
+            // What a month is mostly made of, and what most faults begin with.
+            events.push(Event::Says(PRIMARY, milliseconds(random, 150, 400)));
+        }
         events.push(says(random, recorded));
         match random.u32(0..100) {
             0..4 => events.push(Event::Restart),
