@@ -232,7 +232,8 @@ impl Oracle {
                 let may_stand = lock.here && lock.latest.is_some_and(|latest| began < latest + GRACE);
                 let only_here = lock.here && !lock.away && !lock.nothing && !is_doubtful;
                 let slept = self.last_sleep(ended);
-                let may_stand = may_stand && !(slept.is_some_and(|slept| lock.latest < Some(slept.before)));
+                let is_old = |slept: &Span| slept.surely <= began && lock.latest < Some(slept.before);
+                let may_stand = may_stand && !slept.is_some_and(is_old);
                 let is_since = |surely: Instant| slept.is_none_or(|slept| slept.surely < surely);
                 let must_stand =
                     only_here && lock.surely.is_some_and(|surely| ended < surely + GRACE && is_since(surely));

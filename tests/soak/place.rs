@@ -296,7 +296,9 @@ impl Place for Bare {
     }
 
     fn restart_after_sleep(&self, seconds: u64) -> bool {
-        if self.mode == Mode::EachCheck || !rustix::process::geteuid().is_root() {
+        let mut clock = Command::new("unshare");
+        clock.args(["--time", "--boottime", "1", "--", "true"]).stderr(Stdio::null());
+        if self.mode == Mode::EachCheck || !clock.status().is_ok_and(|status| status.success()) {
             return false;
         }
         self.end(Signal::TERM);
