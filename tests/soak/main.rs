@@ -1,12 +1,12 @@
 //! A month in an hour: clients check all the while that everything happens which happens to a
-//! service, at random from one seed. No check is lost, none is told anything untrue, and the program
-//! needs no more in the end than in the beginning.
+//! service, at random from one seed. No check is lost, none is told anything untrue, and the
+//! program needs no more in the end than in the beginning.
 //!
 //! `events.rs` says what happens, `place.rs` where, `hostile.rs` who else comes. `oracle.rs` says
 //! what each reply may have been, by the rule's table in `rule.rs`, which is written anew.
 //!
-//! `make test` runs a short one, `make soak` the long one. `SOAK_CHECKS` and `SOAK_EACH_CHECKS` say how
-//! many checks, `SOAK_SEED` which events.
+//! `make test` runs a short one, `make soak` the long one. `SOAK_CHECKS` and `SOAK_EACH_CHECKS` say
+//! how many checks, `SOAK_SEED` which events.
 
 mod events;
 mod hostile;
