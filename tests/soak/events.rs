@@ -119,7 +119,11 @@ pub fn chapter(random: &mut Rng, recorded: &[String]) -> Vec<Event> {
             4..7 => events.push(Event::Crash),
             7..9 => events.push(Event::Upgrade),
             9..12 => events.push(Event::JournalStalls(milliseconds(random, 100, 3000))),
-            12..14 => events.push(Event::HostSleeps(random.u64(6..4000))),
+            12..14 => {
+                // In a silence, so that all there is is from before.
+                events.push(Event::Says(Saying::Silent(Silence::Close), milliseconds(random, 200, 1000)));
+                events.push(Event::HostSleeps(random.u64(6..4000)));
+            }
             14..20 => events.push(Event::RenewsCertificate),
             20..27 => {
                 let seconds = random.bool().then(|| random.u64(1..4));
