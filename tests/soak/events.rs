@@ -158,7 +158,12 @@ fn says(random: &mut Rng, recorded: &[String]) -> Event {
         _ => {
             let mut left = random.u32(0..NODES.iter().map(|(often, _)| often).sum());
             let node = NODES.iter().find(|(often, _)| left.checked_sub(*often).map(|less| left = less).is_none());
-            node.expect("one of them").1.clone()
+            let node = node.expect("one of them").1.clone();
+            if node == Saying::Node(503, "running", "primary", UNLOCKED) && random.u32(0..6) == 0 {
+                // Beyond the grace.
+                return Event::Says(node, milliseconds(random, 5500, 8000));
+            }
+            node
         }
     };
     Event::Says(saying, time)
