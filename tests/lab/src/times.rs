@@ -57,8 +57,9 @@ pub fn exponent(points: &[(f64, f64)]) -> Option<f64> {
 
 #[test]
 fn the_exponent_of_what_grows() {
-    let points = |law: fn(f64) -> f64| -> Vec<_> { [1.0, 3.0, 10.0, 1000.0].map(|x| (x, law(x))).into() };
-    let table: [(fn(f64) -> f64, f64); 4] =
+    type Law = fn(f64) -> f64;
+    let points = |law: Law| -> Vec<_> { [1.0, 3.0, 10.0, 1000.0].map(|x| (x, law(x))).into() };
+    let table: [(Law, f64); 4] =
         [(|x| 40.0 * x, 1.0), (|_| 7.0, 0.0), (|x| 0.1 * x * x, 2.0), (|x| 5.0 / x.sqrt(), -0.5)];
     for (law, k) in table {
         let found = exponent(&points(law)).expect("a law");
