@@ -153,6 +153,7 @@ pages:
 	done
 
 # How many checks of the service, and of one process for each; the same beside a booted Debian, where a clock can be set.
+soak: export SOAK_SEED ?= $(strip $(shell od -A n -N 4 -t u4 /dev/urandom))
 soak: export SOAK_CHECKS ?= 10000000
 soak: export SOAK_EACH_CHECKS ?= 50000
 soak: export SOAK_BARE_CHECKS ?= 1000000

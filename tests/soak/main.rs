@@ -89,8 +89,9 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// The short run does the same each time, and `make soak` something else each time.
 fn seed() -> u64 {
-    number("SOAK_SEED", fastrand::u64(..))
+    number("SOAK_SEED", 7)
 }
 
 /// One run, and what was seen.
