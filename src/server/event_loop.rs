@@ -133,7 +133,6 @@ impl EventLoop {
                 _ => {}
             }
             self.hold.forget();
-            let lingering = self.lingering_close.unwatched();
             for event in &events {
                 match event.token() {
                     REPORT => self.take_reports(),
@@ -149,10 +148,7 @@ impl EventLoop {
             }
             self.answer_expired();
             self.views.endpoints.begin_fetches(Moment::now());
-            // At the end those of this turn as well: it waits for them, and not for a next turn.
-            let lingering = if self.stop_at.is_some() { self.lingering_close.unwatched() } else { lingering };
-            self.lingering_close.close_or_watch(lingering, self.poll.registry());
-            self.lingering_close.close_expired(now);
+            self.lingering_close.end_turn(now, self.stop_at.is_some(), self.poll.registry());
             if self.notifier.is_due(now) {
                 self.notifier.ping_watchdog(now);
                 self.notifier.status(&self.views.status());

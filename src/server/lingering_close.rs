@@ -14,38 +14,41 @@ use super::deadline_map::DeadlineMap;
 /// The clients whose other half is still open, each until it closes or its time is up.
 pub(super) struct LingeringClose {
     clients: DeadlineMap<TcpStream>,
-    /// Those of them that came since the last turn; the poll does not watch them yet.
-    unwatched: Vec<Token>,
+    /// Those of them that came in this turn of the loop, and in the one before. The poll does not
+    /// watch them yet.
+    of_this_turn: Vec<Token>,
+    of_last_turn: Vec<Token>,
 }
 
 impl LingeringClose {
     pub(super) fn new(timeout: Duration) -> Self {
-        LingeringClose { clients: DeadlineMap::new(timeout), unwatched: Vec::new() }
+        LingeringClose { clients: DeadlineMap::new(timeout), of_this_turn: Vec::new(), of_last_turn: Vec::new() }
     }
 
-    /// Closes our half of the connection. The rest is left to the next turn, whatever begins it.
+    /// Closes our half of the connection. The rest is left to the next turn's end, whatever begins it.
     pub(super) fn begin(&mut self, now: Instant, client: TcpStream, token: Token) {
         if client.shutdown(Shutdown::Write).is_ok() {
             self.clients.insert(now, token, client);
-            self.unwatched.push(token);
+            self.of_this_turn.push(token);
         }
     }
 
-    /// How many the poll does not watch yet.
-    pub(super) fn unwatched(&self) -> usize {
-        self.unwatched.len()
-    }
-
-    /// Of the first so many that the poll does not watch yet: closes those who have closed their
-    /// own half; the poll watches the others from now on. Nearly all have closed by the next turn,
-    /// so a check costs one turn of the loop and not two.
-    pub(super) fn close_or_watch(&mut self, count: usize, registry: &Registry) {
-        for token in self.unwatched.drain(..count) {
+    /// Closes those whose time is up, and those of the turn before who have closed their own half;
+    /// the poll watches the others of them from now on. Nearly all have closed by then, so a check
+    /// costs one turn of the loop and not two. Where there is no next turn to be waited for, those
+    /// of this one as well.
+    pub(super) fn end_turn(&mut self, now: Instant, is_stopping: bool, registry: &Registry) {
+        if is_stopping {
+            self.of_last_turn.append(&mut self.of_this_turn);
+        }
+        for token in self.of_last_turn.drain(..) {
             let Some(client) = self.clients.get_mut(token) else { continue };
             if !drain_once(client) || registry.register(client, token, Interest::READABLE).is_err() {
                 self.clients.remove(token);
             }
         }
+        std::mem::swap(&mut self.of_last_turn, &mut self.of_this_turn);
+        while self.clients.pop_expired(now).is_some() {}
     }
 
     /// The poll says that a client sent something or closed.
@@ -53,11 +56,6 @@ impl LingeringClose {
         if self.clients.get_mut(token).is_some_and(|client| !drain_once(client)) {
             self.clients.remove(token);
         }
-    }
-
-    /// Closes those whose time is up.
-    pub(super) fn close_expired(&mut self, now: Instant) {
-        while self.clients.pop_expired(now).is_some() {}
     }
 
     /// Closes the one that has lingered longest. Whether there was one.
@@ -119,12 +117,15 @@ mod tests {
         clients[0] = None;
         clients[1].as_mut().unwrap().write_all(b"late").unwrap();
         assert_eq!((seen(&mut poll), lingering.len()), (vec![], 3));
-        lingering.close_or_watch(lingering.unwatched(), poll.registry());
+        let end_turn = |lingering: &mut LingeringClose| lingering.end_turn(Instant::now(), false, poll.registry());
+        end_turn(&mut lingering);
+        assert_eq!(lingering.len(), 3, "the turn in which they came");
+        end_turn(&mut lingering);
         assert_eq!((seen(&mut poll), lingering.len()), (vec![], 2));
         clients[2] = None;
         assert_eq!(seen(&mut poll), [2]);
         lingering.drain(Token(2));
-        lingering.close_or_watch(lingering.unwatched(), poll.registry());
+        lingering.end_turn(Instant::now(), true, poll.registry());
         assert_eq!(lingering.len(), 1);
         // What it sent was read, so it sees an end and no reset.
         assert!(lingering.close_oldest());

@@ -24,7 +24,6 @@ use lab::cluster::Cluster;
 use lab::host::Host;
 use lab::process_guard::{self, Network};
 use lab::programs::Unprivileged;
-use lab::times;
 use lab::{Process, any_port, await_that};
 
 /// Each thing is measured so often, in turn with what it is compared with.
