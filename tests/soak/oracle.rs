@@ -275,7 +275,7 @@ impl Oracle {
                 let is_taken = is_missed && meaning == Meaning::Silence && one.word == Word::Serve;
                 may.extend((!is_taken).then_some(one));
             }
-            let heard = heard.filter(|(_, last)| !slept.is_some_and(|slept| *last < slept.surely));
+            let heard = heard.filter(|(_, last)| slept.is_none_or(|slept| *last >= slept.surely));
             if let (Some((_, last)), true) = (heard, self.settles(number)) {
                 if ended < last + GRACE && !may_be_missed {
                     return may;
@@ -309,7 +309,7 @@ impl Oracle {
             Meaning::WithoutLockInPause | Meaning::UnlockedInPause { .. } => {
                 let Lock { here, away, nothing, .. } = self.lock(act);
                 let words = [(here || nothing, Word::Serve), (away || nothing, Word::StandBy)];
-                words.into_iter().filter_map(|(may_be, word)| may_be.then(|| is(word))).collect()
+                words.into_iter().filter(|(may_be, _)| *may_be).map(|(_, word)| is(word)).collect()
             }
         };
         let was_heard_twice = heard.is_some_and(|(first, last)| last >= first);
