@@ -155,7 +155,9 @@ mod tests {
     use super::*;
 
     fn line(policy: Result<ReplyPolicy, String>, verdict: &Verdict) -> String {
-        policy.unwrap().reply(verdict).map_or("(silence)".into(), |reply| reply.line())
+        let Some(reply) = policy.unwrap().reply(verdict) else { return "(silence)".into() };
+        assert_eq!(reply.line().trim_end().split(" #").next(), Some(reply.words()));
+        reply.line()
     }
 
     fn serve() -> Verdict {
