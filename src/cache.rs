@@ -189,6 +189,7 @@ mod tests {
         cache.look_up_or_wait(clock.at(0), 1);
         assert!(cache.begin_fetch(clock.at(0)));
         cache.look_up_or_wait(clock.at(150), 2);
+        assert_eq!(cache.waiting(), 2);
         assert_eq!(cache.fetch_completed(clock.at(200), found(serve())), [(1, serve())]);
         assert_eq!(cache.waiting(), 1);
         assert!(cache.begin_fetch(clock.at(200)));

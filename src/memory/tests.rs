@@ -287,4 +287,7 @@ fn what_is_known_is_told_and_is_of_its_moment() {
     let is_future = |at| memory.is_of_the_future(start + ms(at));
     assert_eq!((is_future(1099), is_future(1100)), (true, false), "it may be of this moment");
     assert_eq!((memory.is_stale(ms(5000)), memory.is_stale(ms(5001))), (false, true));
+    let presence = Presence::Away.good(start + ms(1200), false, ms(5000));
+    let memory = Memory { presence, ..memory.clone() };
+    assert!(memory.is_of_the_future(start + ms(1199)), "a run of good answers goes on then");
 }

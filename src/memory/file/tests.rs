@@ -60,6 +60,39 @@ fn what_was_written_is_what_is_read() {
     save(&file, &memory).unwrap();
     assert_eq!(file.load(), Ok(Some(memory)));
     assert!(!file.beside("new").exists());
+    let mode = fs::metadata(file.path()).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600, "the next process reads it, and the service's user may not be root");
+}
+
+#[test]
+fn the_views_of_which_something_is_remembered_are_those_with_a_file() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut config = crate::cli::CommandLine::parse(&[]).unwrap().config;
+    config.runtime_directory = None;
+    assert!(Directory::of(&config).unwrap().is_none());
+    config.runtime_directory = Some(temporary.path().join("patroni-check"));
+    let directory = Directory::of(&config).unwrap().unwrap();
+    assert_eq!(directory.views(), Ok(vec![]), "no service has run yet");
+    fs::create_dir(&directory.path).unwrap();
+    for view in ["/replica", "/primary"] {
+        save(&directory.file(&subject(view)), &learnt(Moment::now(), "said")).unwrap();
+    }
+    fs::write(directory.path.join("unknown.json"), "").unwrap();
+    assert_eq!(directory.views(), Ok(["/primary", "/replica"].map(|view| view.parse().unwrap()).into()));
+    config.runtime_directory = Some(directory.path.join("unknown.json"));
+    let why = Directory::of(&config).unwrap().unwrap().views().unwrap_err();
+    assert!(why.contains("unknown.json: Not a directory"), "{why}");
+}
+
+#[test]
+fn what_is_known_of_a_probed_endpoint_is_not_known_without_the_probe() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    let mut probed = file.clone();
+    probed.subject.probe = Some("/run:5432".parse().unwrap());
+    save(&probed, &learnt(Moment::now(), "primary")).unwrap();
+    assert!(probed.load().unwrap().is_some());
+    assert!(file.load().unwrap_err().contains("of another probe"));
 }
 
 /// Each of these is no memory, with a reason, and never a wrong word; and the next save mends it.
@@ -89,6 +122,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         ("[]".into(), "invalid length"),
         ("{}".into(), "missing field"),
         (" ".repeat(1 << 20), "too long"),
+        (format!("{good:0$}", SIZE_LIMIT as usize + 1), "too long"),
         (edit(r#""version":3"#, r#""version":2"#), "in another format"),
         (edit(r#""version":3"#, r#""version":-1"#), "invalid value"),
         (edit(id, "0123"), "from another boot"),
@@ -110,7 +144,7 @@ fn what_is_damaged_or_not_meant_for_us_is_no_memory() {
         assert!(e.contains(why) && e.ends_with("; it is not used"), "{why}: {e}");
         assert!(!e.contains('\n'), "{e}");
     }
-    fs::write(&path, &good).unwrap();
+    fs::write(&path, format!("{good:0$}", SIZE_LIMIT as usize)).unwrap();
     assert_eq!(verdict_in_silence(file.load().unwrap().unwrap()), Verdict::Serve("primary".into()));
     save(&file, &learnt(Moment::now(), "primary")).unwrap();
     file.load().unwrap().unwrap();
@@ -184,6 +218,27 @@ fn what_can_not_be_replaced_does_not_stay() {
 }
 
 #[test]
+fn what_can_not_be_removed_either_is_emptied() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = file_in(&directory);
+    save(&file, &learnt(Moment::now(), "primary")).unwrap();
+    // Root can do everything, but become another user.
+    for path in [&file.path(), &file.beside("lock"), directory.path()] {
+        let _ = std::os::unix::fs::chown(path, Some(65534), None);
+    }
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o500)).unwrap();
+    let as_another = || {
+        // Of this thread alone.
+        let _ = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534));
+        save(&file, &learnt(Moment::now(), "primary")).unwrap_err()
+    };
+    let why = std::thread::scope(|scope| scope.spawn(as_another).join().unwrap());
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+    assert!(why.contains("Permission denied"), "{why}");
+    assert!(file.load().unwrap_err().contains("EOF while parsing"));
+}
+
+#[test]
 fn one_who_has_lost_the_lock_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = file_in(&directory);
@@ -227,6 +282,10 @@ fn an_endpoint_that_is_too_long_for_the_name_of_a_file_has_a_name_of_its_own() {
         assert!(file.note_told(&view, Moment::now(), &Verdict::stand_by("x")).is_some());
         paths.push(file.path());
     }
+    // Whose name is hashed, it is none of the views of which something is remembered.
+    let longest = file(NAME_LIMIT + 1, 'x').0.path();
+    assert!(longest.to_str().unwrap().ends_with("aax.json"), "{longest:?}");
+    assert_eq!(paths[2].file_name().unwrap().len(), NAME_LIMIT + ".json".len());
     paths.dedup();
     assert_eq!(paths.len(), 4);
     // Should two have the same hash, neither takes the other's for its own.
@@ -278,7 +337,7 @@ fn a_change_of_verdict_is_told_once() {
     assert!(file.note_told(&view(), at(1), &serve).is_none());
     assert!(file.note_told(&view(), at(3), &fail).is_some());
     assert!(file.note_told(&view(), at(2), &serve).is_none(), "who was slower tells nothing of now");
-    assert!(file.note_told(&view(), at(4), &serve).is_some());
+    assert!(file.note_told(&view(), at(3), &serve).is_some(), "as new as what was told");
     // What is not ours to read is replaced.
     for bytes in [&b""[..], b"{", b"\xff\xfe", &[b' '; 1 << 16]] {
         fs::write(file.beside("told"), bytes).unwrap();
