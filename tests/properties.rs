@@ -225,6 +225,13 @@ fn members() -> impl Strategy<Value = Vec<u8>> {
     (prop::sample::select(choices.to_vec()), list).prop_map(|(choices, list)| format!("{choices}\n{list}").into_bytes())
 }
 
+#[test]
+fn words_that_are_names() {
+    for name in ["agent-send", "http", "metrics", "https"] {
+        properties::name(name);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -97,7 +97,7 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     is_200 && body["state"] == "running" && fits
 }
 
-/// A descriptor name is the default view, a view, one of two words, or a complaint of one
+/// A descriptor name is the default view, a view, one of three words, or a complaint of one
 /// line; what a check sends by agent-send is a view by the same rules, or a failure.
 pub fn name(name: &str) {
     use patroni_check::config::ListenerRole;
@@ -109,6 +109,7 @@ pub fn name(name: &str) {
             check_view(&view);
         }
         Ok(ListenerRole::AgentSend) => assert_eq!(name, "agent-send"),
+        Ok(ListenerRole::Http) => assert_eq!(name, "http"),
         Ok(ListenerRole::Metrics) => assert_eq!(name, "metrics"),
         Ok(role) => assert_eq!(role, default),
         Err(complaint) => {
