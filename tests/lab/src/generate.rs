@@ -148,7 +148,8 @@ fn usage(command: &Command) -> String {
         usage += " [*option* ...]";
     }
     for arg in command.get_positionals() {
-        usage += &format!(" [*{}* ...]", arg.get_value_names().map_or("", |names| names[0].as_str()));
+        let name = arg.get_value_names().map_or("", |names| names[0].as_str());
+        usage += &if arg.is_required_set() { format!(" *{name}*") } else { format!(" [*{name}* ...]") };
     }
     usage
 }
