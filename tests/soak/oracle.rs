@@ -1,6 +1,6 @@
 //! The oracle: which replies a check may get, by what Patroni could have said, the holds, and what
 //! the service was told to do meanwhile. It knows when a change began and when it was surely done;
-//! what was heard in between may be either. So it says what may be, never more than is sure, and
+//! what was observed in between may be either. So it says what may be, never more than is sure, and
 //! each saying of Patroni has a number that the reply repeats (`timeline 100017`).
 
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ struct Act {
     said: Said,
     /// Of the checks that can't but have been answered by it: the end of the first, and the
     /// earliest time at which the observation for the last can have begun.
-    heard: Option<(Instant, Instant)>,
+    observed: Option<(Instant, Instant)>,
     /// What was noted before it was judged of [`Oracle::may_be_back`].
     may_be_back: bool,
 }
@@ -99,7 +99,7 @@ impl Oracle {
     }
 
     pub fn says(&mut self, since: Span, said: Said) {
-        self.acts.push(Act { since, said, heard: None, may_be_back: false });
+        self.acts.push(Act { since, said, observed: None, may_be_back: false });
     }
 
     pub fn holds(&mut self, since: Span, hold: Option<Hold>) {
@@ -123,7 +123,7 @@ impl Oracle {
     /// what is said of each that was told something untrue.
     pub fn judge(&mut self, checks: &[Check]) -> Vec<String> {
         for check in checks.iter().filter(|check| check.reply.is_ok()) {
-            self.note_heard(check);
+            self.note_observed(check);
         }
         for act in std::mem::replace(&mut self.open, self.acts.len() - 1)..self.acts.len() {
             self.acts[act].may_be_back = self.may_be_back(act);
@@ -140,7 +140,7 @@ impl Oracle {
         untrue
     }
 
-    fn note_heard(&mut self, check: &Check) {
+    fn note_observed(&mut self, check: &Check) {
         let from = check.began - MAX_AGE;
         let number = self.acts.partition_point(|act| act.since.surely <= from);
         let is_late = check.ended - check.began >= self.deadline;
@@ -151,21 +151,21 @@ impl Oracle {
         if self.acts.get(number).is_some_and(|next| check.ended > next.since.before) {
             return;
         }
-        let heard = &mut self.acts[number - 1].heard;
-        let (first, last) = heard.unwrap_or((check.ended, from));
-        *heard = Some((first.min(check.ended), last.max(from)));
+        let observed = &mut self.acts[number - 1].observed;
+        let (first, last) = observed.unwrap_or((check.ended, from));
+        *observed = Some((first.min(check.ended), last.max(from)));
     }
 
     fn last_sleep(&self, by: Instant) -> Option<&Span> {
         self.sleeps.iter().rev().find(|sleep| sleep.before <= by)
     }
 
-    /// The latest moment at which this can be heard.
+    /// The latest moment at which this can be observed.
     fn end(&self, act: usize, now: Instant) -> Instant {
         self.acts.get(act + 1).map_or(now, |next| next.since.surely)
     }
 
-    /// Those that may be the newest that was heard for a check.
+    /// Those that may be the newest that was observed for a check.
     fn window(&self, check: &Check) -> (usize, usize) {
         let last = self.acts.partition_point(|act| act.since.before <= check.ended) - 1;
         let from = check.began - MAX_AGE;
@@ -205,17 +205,17 @@ impl Oracle {
 
     /// What a check may be told that was answered by this one.
     fn by(&self, act: usize, began: Instant, ended: Instant) -> Vec<May> {
-        let Act { said, heard, .. } = &self.acts[act];
+        let Act { said, observed, .. } = &self.acts[act];
         let from = began - MAX_AGE;
         let is = |word| May { word, mark: said.mark.clone() };
         let stands = || self.standing(act, said.meaning, began, ended);
-        let was_heard = |ago: Duration| heard.is_some_and(|(first, _)| from >= first + ago);
+        let was_observed = |ago: Duration| observed.is_some_and(|(first, _)| from >= first + ago);
         let mut may = match said.meaning {
             Meaning::Conclusive { word, .. } => vec![is(word)],
             Meaning::Silence | Meaning::StateUnknown => stands(),
             Meaning::WithoutLock(word) => {
                 let mut may = vec![is(word)];
-                if self.may_be_anew(act) && !was_heard(TWO_SECONDS) {
+                if self.may_be_anew(act) && !was_observed(TWO_SECONDS) {
                     may.extend(stands());
                 }
                 may
@@ -251,7 +251,7 @@ impl Oracle {
             }
         };
         let grants = may.iter().any(|one| one.word == Word::Serve && one.mark == said.mark);
-        if grants && self.acts[act].may_be_back && !was_heard(Duration::ZERO) {
+        if grants && self.acts[act].may_be_back && !was_observed(Duration::ZERO) {
             may.push(just_back());
         }
         may
@@ -265,7 +265,7 @@ impl Oracle {
         let (mut may, mut may_be_missed, mut is_missed, mut was_paused) = (Vec::new(), false, false, false);
         let slept = self.last_sleep(ended);
         for number in (0..act).rev() {
-            let Act { since, said, heard, .. } = &self.acts[number];
+            let Act { since, said, observed, .. } = &self.acts[number];
             let end = self.end(number, ended);
             if slept.is_some_and(|slept| end < slept.before && slept.surely <= began) {
                 break;
@@ -275,8 +275,8 @@ impl Oracle {
                 let is_taken = is_missed && meaning == Meaning::Silence && one.word == Word::Serve;
                 may.extend((!is_taken).then_some(one));
             }
-            let heard = heard.filter(|(_, last)| slept.is_none_or(|slept| *last >= slept.surely));
-            if let (Some((_, last)), true) = (heard, self.settles(number)) {
+            let observed = observed.filter(|(_, last)| slept.is_none_or(|slept| *last >= slept.surely));
+            if let (Some((_, last)), true) = (observed, self.settles(number)) {
                 if ended < last + GRACE && !may_be_missed {
                     return may;
                 }
@@ -292,7 +292,7 @@ impl Oracle {
             may_be_missed |= misses && ended >= since.before + TWO_SECONDS;
             // In a pause nobody takes it.
             was_paused |= matches!(said.meaning, Meaning::UnlockedInPause { .. } | Meaning::WithoutLockInPause);
-            let was_unlocked = said.meaning == Meaning::Unlocked && heard.is_some() && !was_paused;
+            let was_unlocked = said.meaning == Meaning::Unlocked && observed.is_some() && !was_paused;
             is_missed |= was_unlocked && began >= end + TWO_SECONDS;
         }
         may.push(fail);
@@ -301,7 +301,7 @@ impl Oracle {
 
     /// The conclusive verdicts that this one may have left.
     fn leaves(&self, act: usize) -> Vec<May> {
-        let Act { said, heard, .. } = &self.acts[act];
+        let Act { said, observed, .. } = &self.acts[act];
         let is = |word| May { word, mark: said.mark.clone() };
         let mut left = match said.meaning {
             Meaning::Silence | Meaning::StateUnknown | Meaning::Unlocked => Vec::new(),
@@ -312,14 +312,14 @@ impl Oracle {
                 words.into_iter().filter(|(may_be, _)| *may_be).map(|(_, word)| is(word)).collect()
             }
         };
-        let was_heard_twice = heard.is_some_and(|(first, last)| last >= first);
-        if left.iter().any(|one| one.word == Word::Serve) && !was_heard_twice && self.acts[act].may_be_back {
+        let was_observed_twice = observed.is_some_and(|(first, last)| last >= first);
+        if left.iter().any(|one| one.word == Word::Serve) && !was_observed_twice && self.acts[act].may_be_back {
             left.push(just_back());
         }
         left
     }
 
-    /// Whether this one, once heard, leaves nothing of what was before it.
+    /// Whether this one, once observed, leaves nothing of what was before it.
     fn settles(&self, act: usize) -> bool {
         match self.acts[act].said.meaning {
             Meaning::Conclusive { .. } | Meaning::UnlockedInPause { granted: true } => true,
@@ -328,11 +328,11 @@ impl Oracle {
         }
     }
 
-    /// What may be known of the lock when this one is heard.
+    /// What may be known of the lock when this one is observed.
     fn lock(&self, act: usize) -> Lock {
         let (mut lock, mut was_granted) = (Lock::default(), false);
         for number in (0..act).rev() {
-            let Act { said, heard, .. } = &self.acts[number];
+            let Act { said, observed, .. } = &self.acts[number];
             let known = match said.meaning {
                 Meaning::Conclusive { lock: Some(here), .. } => Some((here, !here, true)),
                 Meaning::WithoutLock(_) => Some((false, true, self.settles(number))),
@@ -348,7 +348,7 @@ impl Oracle {
             lock.here |= here;
             lock.away |= away;
             lock.latest = lock.latest.max(self.acts.get(number + 1).map(|next| next.since.surely));
-            if let (true, Some((_, last))) = (settles, heard) {
+            if let (true, Some((_, last))) = (settles, observed) {
                 lock.surely = Some(*last);
                 return lock;
             }
@@ -357,13 +357,13 @@ impl Oracle {
         lock
     }
 
-    /// Whether Patroni may just have been started anew, for all that was heard.
+    /// Whether Patroni may just have been started anew, for all that was observed.
     fn may_be_anew(&self, act: usize) -> bool {
-        for Act { said, heard, .. } in self.acts[..act].iter().rev() {
+        for Act { said, observed, .. } in self.acts[..act].iter().rev() {
             match said.meaning {
                 Meaning::Silence => return true,
                 Meaning::WithoutLock(_) | Meaning::WithoutLockInPause => {}
-                _ if heard.is_some() => return false,
+                _ if observed.is_some() => return false,
                 _ => {}
             }
         }
@@ -371,10 +371,10 @@ impl Oracle {
     }
 
     /// Whether there may have been a silence that was longer than the last word stands, since when
-    /// nothing was heard of the lock.
+    /// nothing was observed of the lock.
     fn may_be_back(&self, act: usize) -> bool {
         for number in (0..act).rev() {
-            let Act { since, said, heard, .. } = &self.acts[number];
+            let Act { since, said, observed, .. } = &self.acts[number];
             match said.meaning {
                 Meaning::Silence => {
                     let end = self.end(number, since.surely);
@@ -383,7 +383,7 @@ impl Oracle {
                         return true;
                     }
                 }
-                Meaning::Conclusive { lock: Some(_), .. } if heard.is_some() => return false,
+                Meaning::Conclusive { lock: Some(_), .. } if observed.is_some() => return false,
                 _ => {}
             }
         }
@@ -439,11 +439,11 @@ impl Oracle {
         };
         let mut text = format!("untrue: {reply:?} to a check from 0 to {} ms\n", ms(check.ended));
         for (number, act) in self.acts.iter().enumerate().take(last + 2).skip(first.saturating_sub(6)) {
-            let heard = act.heard.map(|(first, last)| format!("heard {} to {}", ms(first), ms(last)));
+            let observed = act.observed.map(|(first, last)| format!("observed {} to {}", ms(first), ms(last)));
             let (before, surely) = (ms(act.since.before), ms(act.since.surely));
             let Said { meaning, mark } = &act.said;
-            let heard = heard.unwrap_or_default();
-            text += &format!("  {number}: from {before}..{surely}: {meaning:?} {mark:?} {heard}\n");
+            let observed = observed.unwrap_or_default();
+            text += &format!("  {number}: from {before}..{surely}: {meaning:?} {mark:?} {observed}\n");
         }
         for act in first..=last {
             text += &format!("  by {act}: {:?}\n", self.by(act, check.began, check.ended));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use lab::agent::{Agent, Port, without_settings};
+use lab::agent::{Agent, PASS_STDIN, Port, without_settings};
 use lab::machine::Machine;
 use lab::{await_some, process};
 use rustix::process::{Pid, Signal, kill_process};
@@ -219,13 +219,11 @@ impl Bare {
             }
             Mode::Service => {
                 let slept = self.slept.lock().expect("nobody has panicked with it").to_string();
-                // As sd_listen_fds(3) wants it.
-                let line = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
                 let mut command = Command::new(if slept == "0" { "sh" } else { "unshare" });
                 if slept != "0" {
                     command.args(["--time", "--boottime", &slept, "--kill-child", "--", "sh"]);
                 }
-                command.args(["-c", line]).arg(&self.program).args(&options).stdin(self.port.stdin());
+                command.args(["-c", PASS_STDIN]).arg(&self.program).args(&options).stdin(self.port.stdin());
                 if !self.is_forgetful {
                     command.env("RUNTIME_DIRECTORY", self.directory.path());
                 }

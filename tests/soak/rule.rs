@@ -112,11 +112,6 @@ fn looked_just_now(head: &str, body: &Value) -> bool {
     date.zip(seen).is_none_or(|(date, seen)| date < seen + 2)
 }
 
-/// `Tue, 24 Nov 2026 02:39:42 GMT`.
 fn unix_time(date: &str) -> Option<u64> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let [_, day, month, year, time, _] = date.split_whitespace().collect::<Vec<_>>()[..] else { return None };
-    let month = MONTHS.find(month)? / 3 + 1;
-    let time = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day:0>2}T{time}Z")).ok()?;
-    Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+    Some(httpdate::parse_http_date(date).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
 }

@@ -132,6 +132,10 @@ pub struct Port {
     pub address: SocketAddr,
 }
 
+/// What `sh -c` runs to pass its standard input, a listener, to a program as descriptor 3, as
+/// sd_listen_fds(3) wants it.
+pub const PASS_STDIN: &str = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
+
 impl Port {
     pub fn bind() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -160,7 +164,7 @@ impl Port {
     /// The binary with this port as its descriptor 3, as sd_listen_fds(3) wants it.
     pub fn command(&self, manager: &Manager, options: &[&str]) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#]);
+        command.args(["-c", PASS_STDIN]);
         command.arg(binary().get_program()).args(options).stdin(self.stdin());
         command.env("NOTIFY_SOCKET", manager.socket());
         command

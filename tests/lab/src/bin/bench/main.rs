@@ -24,6 +24,7 @@ use lab::cluster::Cluster;
 use lab::host::Host;
 use lab::process_guard::{self, Network};
 use lab::programs::Unprivileged;
+use lab::times::{ms, spread};
 use lab::{Process, any_port, await_that};
 
 /// Each thing is measured so often, in turn with what it is compared with.
@@ -113,6 +114,17 @@ fn run(directory: &Path, arguments: &[OsString], stop: &AtomicBool) -> Outcome {
 }
 
 impl Bench<'_> {
+    /// A row about times in seconds by the wall clock: in each round ours, and what it is compared with.
+    fn wall_time(&mut self, what: &str, rounds: &[(f64, f64)], (most, goal): (f64, &'static str)) {
+        let of_each = |value: fn(&(f64, f64)) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+        let ratios = of_each(|(ours, floor)| ours / floor);
+        let (ratio, low, high) = spread(&ratios);
+        let (ours, floor) = (spread(&of_each(|(ours, _)| *ours)).0, spread(&of_each(|(_, floor)| *floor)).0);
+        let measured = format!("{ratio:.2} ({low:.2} to {high:.2}): p50 {} beside {}", ms(ours), ms(floor));
+        let raw = json!({"ratios": ratios, "ours": ours, "floor": floor});
+        self.row(what, measured, goal, Some(ratio <= most), raw);
+    }
+
     fn start_process(&self, command: &mut Command, address: SocketAddr) -> Result<Process, Box<dyn Error>> {
         let log = self.directory.join(format!("{}.log", address.port()));
         let process = Process::start(command.stdin(Stdio::null()), &log)?;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::Process;
-use lab::agent::{Port, connection};
+use lab::agent::{PASS_STDIN, Port, connection};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
@@ -98,27 +98,13 @@ impl Bench<'_> {
         let variable = format!("RUNTIME_DIRECTORY={}", memory.path().display());
         // Each check asks Patroni, however soon it comes after the one before.
         let (_agent, agent) = self.accepting(&["-E", &variable, &binary, "--max-age=0s", "--patroni", patroni])?;
-        let (mut ratios, mut all_ours, mut all_floor) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let ours = Times::of(60, || some_check(agent))?.p50();
             let bare = Times::of(60, || some_check(floor))?.p50() + Times::of(60, || timed_get(patroni))?.p50();
-            ratios.push(ours / bare);
-            all_ours.push(ours);
-            all_floor.push(bare);
+            rounds.push((ours, bare));
         }
-        let (ratio, low, high) = spread(&ratios);
-        let measured = format!(
-            "{ratio:.2} ({low:.2} to {high:.2}): p50 {} beside {}",
-            ms(spread(&all_ours).0),
-            ms(spread(&all_floor).0)
-        );
-        self.row(
-            what,
-            measured,
-            "1.5 × (static C program + GET)",
-            Some(ratio <= 1.5),
-            json!({"ratios": ratios, "ours": spread(&all_ours).0, "floor": spread(&all_floor).0}),
-        );
+        self.wall_time(what, &rounds, (1.5, "1.5 × (static C program + GET)"));
         Ok(())
     }
 
@@ -135,27 +121,16 @@ impl Bench<'_> {
             ("`patroni-check is /primary`, wall", std::env::var_os("PATH").unwrap_or_default()),
             ("the same, where there is no systemctl to ask for the service's settings", "/nowhere".into()),
         ] {
-            let (mut ratios, mut all_ours, mut all_floor) = (Vec::new(), Vec::new(), Vec::new());
+            let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 let ours = Times::of(60, || {
                     let mut command = Command::new(self.binary);
                     ended(command.args(["is", "/primary", "--quiet", "--patroni", &patroni]).env("PATH", &path))
                 })?;
                 let program = Times::of(60, || ended(Command::new(self.floor).arg("once")))?;
-                let floor = program.p50() + Times::of(60, || timed_get(&patroni))?.p50();
-                ratios.push(ours.p50() / floor);
-                all_ours.push(ours.p50());
-                all_floor.push(floor);
+                rounds.push((ours.p50(), program.p50() + Times::of(60, || timed_get(&patroni))?.p50()));
             }
-            let (ratio, low, high) = spread(&ratios);
-            let (ours, floor) = (spread(&all_ours).0, spread(&all_floor).0);
-            self.row(
-                what,
-                format!("{ratio:.2} ({low:.2} to {high:.2}): p50 {} beside {}", ms(ours), ms(floor)),
-                "1.5 × (static C program + GET)",
-                Some(ratio <= 1.5),
-                json!({"ratios": ratios, "ours": ours, "floor": floor}),
-            );
+            self.wall_time(what, &rounds, (1.5, "1.5 × (static C program + GET)"));
         }
         Ok(())
     }
@@ -165,7 +140,7 @@ impl Bench<'_> {
         for _ in 0..4 * ROUNDS {
             let port = Port::bind();
             let mut command = Command::new("sh");
-            command.args(["-c", r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#]).arg(self.binary);
+            command.args(["-c", PASS_STDIN]).arg(self.binary);
             command.args(["--patroni", &self.patroni]).stdin(port.stdin());
             let start = Instant::now();
             let process = Process::start(&mut command, &self.directory.join("start.log"))?;
