@@ -33,8 +33,8 @@ pub(super) struct Cluster {
 
 const HEAD: &str = "\
 #!/bin/sh
-# The Patronis of this host, what answers for each, and what to enable for the others. Read it, then
-# run it as root: sudo patroni-check instances | sudo sh
+# The Patronis of this host, what answers for each, and what to enable for the
+# others. Read it, then run it as root: sudo patroni-check instances | sudo sh
 # It changes no file that is there.
 ";
 
