@@ -173,9 +173,11 @@ impl FromStr for View {
     /// # Errors
     /// One line that says what is wrong and what is known.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > LENGTH_LIMIT {
-            return Err(format!("too long: {LENGTH_LIMIT} bytes at most"));
-        }
+        let is_short = |text: &str| match text.len() {
+            0..=LENGTH_LIMIT => Ok(()),
+            _ => Err(format!("too long: {LENGTH_LIMIT} bytes at most")),
+        };
+        is_short(text)?;
         let Some((path, query)) = text.split_once('?') else { return Ok(text.parse::<Endpoint>()?.into()) };
         let mut view = View::from(path.parse::<Endpoint>()?);
         let mut parameters = Vec::new();
@@ -188,6 +190,8 @@ impl FromStr for View {
             view.endpoint = format!("{path}?{}", parameters.join("&")).parse()?;
         }
         refuse_drain(&view.endpoint, view.on_standby)?;
+        // `lag=1TB` is longer in bytes.
+        is_short(&view.to_string())?;
         Ok(view)
     }
 }
@@ -283,6 +287,8 @@ mod tests {
         let long = format!("/replica?tag_a={}", "x".repeat(241));
         long.parse::<View>().unwrap_err();
         long[..255].parse::<View>().unwrap();
+        // Within the limit as it is written, and not as it is shown.
+        format!("/replica?lag=1TB&tag_a={}", &long[16..250]).parse::<View>().unwrap_err();
         for (written, complaint) in table {
             let error = written.parse::<View>().expect_err(written);
             assert!(error.contains(complaint) && !error.contains('\n'), "{written}: {error}");
