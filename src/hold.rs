@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::clock::{Moment, boot_id};
 use crate::endpoint::Endpoint;
 use crate::verdict::{Sessions, Verdict};
@@ -178,9 +180,11 @@ pub fn time_left(end: &End, now: Moment) -> String {
     humantime::format_duration(Duration::from_secs(left.as_secs())).to_string()
 }
 
-/// An error with the file that it is about.
+/// An error with the file that it is about, and what to do where that is plain.
 pub fn in_file(file: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+    let is_denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+    let remedy = if is_denied { "; run it as root" } else { "" };
+    io::Error::new(error.kind(), format!("{}: {error}{remedy}", file.display()))
 }
 
 /// What stands behind the dot for the views that an endpoint names. The order of its parameters is

@@ -166,3 +166,12 @@ fn names_beside_a_hold_are_told_apart() {
     assert_eq!(fs::read_dir(_directory.path()).unwrap().count(), names.len() - 2);
     assert_eq!(Holds::new("/nonexistent/directory/hold".into()).found().unwrap().len(), 0);
 }
+
+#[test]
+fn who_may_not_write_is_told_who_may() {
+    let denied = io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error());
+    let full = io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
+    let told = |error| in_file(Path::new("/a/hold"), &error).to_string();
+    assert_eq!(told(denied), "/a/hold: Permission denied (os error 13); run it as root");
+    assert_eq!(told(full), "/a/hold: No space left on device (os error 28)");
+}
