@@ -22,6 +22,12 @@ pub struct View {
     pub right: &'static str,
 }
 
+impl View {
+    fn kind(&self) -> &'static str {
+        if self.request.is_some() { "HTTP" } else { "agent-check" }
+    }
+}
+
 pub struct Load {
     pub haproxies: u32,
     /// Between two checks of the same HAProxy of the same view.
@@ -174,7 +180,7 @@ fn generate_half<'a>(load: &Load, views: impl Fn(u32) -> &'a [View], half: u32) 
                         outcome.wrong_answers.push(String::from_utf8_lossy(&check.answer).into_owned());
                     }
                 }
-                Err(e) => outcome.lose(&e.to_string()),
+                Err(e) => outcome.lose(&format!("{}: {e}", view.kind())),
             }
             *place = None;
             count -= 1;
