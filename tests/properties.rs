@@ -303,6 +303,8 @@ fn the_recorded_answers_themselves() {
     let mut ready = 0;
     for bytes in recorded() {
         (0..8).for_each(|which| properties::reply(which, &bytes));
+        let after_empty_lines = [&b"\n\r\n\n"[..], &bytes].concat();
+        (0..8).for_each(|which| properties::reply(which, &after_empty_lines));
         ready += usize::from(lab::replay::replay(&bytes).is_ok());
     }
     assert!(ready > 200, "{ready} could be read");

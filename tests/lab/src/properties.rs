@@ -74,6 +74,9 @@ pub fn reply(which: u8, bytes: &[u8]) {
 /// Read anew and otherwise than the program does it: a status 200, and in the plain body the state
 /// and a role that fits.
 fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
+    // Empty lines before the status are passed over (RFC 9112, 2.2).
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    let bytes = &bytes[start..];
     let text = String::from_utf8_lossy(bytes);
     let is_200 = text.split('\n').any(|line| line.starts_with("HTTP/1.") && line[8..].starts_with(" 200"));
     let Some(end) = bytes.windows(3).position(|w| w.ends_with(b"\n\n") || w == b"\n\r\n") else { return false };
