@@ -104,9 +104,19 @@ impl<C> Cache<C> {
             return Vec::new();
         }
         let deadline = self.memory.limits().deadline;
-        let late = Judgement::silence(format!("patroni: no answer within {deadline:?}"));
-        let verdict = self.memory.verdict(now, &late);
+        let verdict = self.verdict_without_answer(now);
         self.take_waiting(|arrived| now.since_by_boot(arrived) >= deadline, &verdict)
+    }
+
+    /// All that wait, where they can't wait longer.
+    pub fn take_all(&mut self, now: Moment) -> Vec<(C, Verdict)> {
+        let verdict = self.verdict_without_answer(now);
+        self.take_waiting(|_| true, &verdict)
+    }
+
+    fn verdict_without_answer(&self, now: Moment) -> Verdict {
+        let deadline = self.memory.limits().deadline;
+        self.memory.verdict(now, &Judgement::silence(format!("patroni: no answer within {deadline:?}")))
     }
 
     /// How long until the deadline of the next check.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,17 +40,44 @@ fn with_room_for_one_client_its_request_is_waited_for() {
 }
 
 #[test]
-fn a_listener_that_is_broken_takes_no_other_along() {
-    let patroni = FakePatroni::new(primary());
+fn a_crowd_at_one_listener_keeps_nobody_from_another() {
+    let patroni = FakePatroni::new(Behaviour::Hang);
     let (first, second) = (Port::bind(), Port::bind());
+    let options = ["--patroni", &patroni.url(), "--deadline", "50ms"];
+    let agent = agent_of_two(&first, &second, "ulimit -n 64;", &options);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    check(agent.address);
+                }
+            });
+        }
+        await_that("a crowd", || patroni.in_flight() == 1 && first.backlog() > 10);
+        let answered = std::panic::catch_unwind(|| (0..5).map(|_| check(second.address)).collect::<Vec<_>>());
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(answered.unwrap(), ["MAINT DOWN # patroni: no answer within 50ms\n"; 5]);
+    });
+}
+
+/// An agent with both listeners, after this line of a shell.
+fn agent_of_two(first: &Port, second: &Port, before: &str, options: &[&str]) -> Agent {
     let inherited = second.inheritable();
     // Other shells know no descriptors of two digits.
     let mut command = Command::new("bash");
+    let descriptor = inherited.as_raw_fd();
     let script =
-        format!(r#"exec 3<&0 4<&{} 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@""#, inherited.as_raw_fd());
-    command.args(["-c", &script]).arg(binary().get_program()).args(["--patroni", &patroni.url(), "--deadline", "5s"]);
-    command.stdin(first.stdin());
-    let agent = Agent::start(&mut command, first.address);
+        format!(r#"{before} exec 3<&0 4<&{descriptor} 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@""#);
+    command.args(["-c", &script]).arg(binary().get_program()).args(options).stdin(first.stdin());
+    Agent::start(&mut command, first.address)
+}
+
+#[test]
+fn a_listener_that_is_broken_takes_no_other_along() {
+    let patroni = FakePatroni::new(primary());
+    let (first, second) = (Port::bind(), Port::bind());
+    let agent = agent_of_two(&first, &second, "", &["--patroni", &patroni.url(), "--deadline", "5s"]);
     assert_eq!(agent.check(), "READY UP # primary timeline 3\n");
     first.shutdown();
     await_that("a complaint", || agent.process.output().contains("can't accept connections at 127.0.0.1"));

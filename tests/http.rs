@@ -9,6 +9,7 @@ use std::time::Duration;
 use lab::agent::{Agent, MOMENT, check, check_after_sending, connect, read_reply};
 use lab::fake_patroni::{Behaviour, FakePatroni, answer, node, primary, replica};
 use lab::{any_port, await_that, requires};
+use rustix::process::Signal;
 
 const READY: &str = "READY UP # primary timeline 3\n";
 
@@ -201,6 +202,39 @@ fn a_head_that_comes_byte_by_byte_is_answered_and_one_that_never_ends_is_bounded
     (&half).write_all(b"GET /primary HTTP/1.1\r\n").unwrap();
     // Its time is up after 2 s.
     assert!(read_reply(half).contains("the head has no end"));
+}
+
+#[test]
+fn who_asked_in_time_while_the_program_stood_still_is_answered() {
+    let patroni = FakePatroni::new(primary());
+    let (agent, http) = agent_and_http(&patroni, &["--deadline", "5s"]);
+    let clients: Vec<_> = (0..10).map(|_| connect(http)).collect();
+    assert_eq!(get(http, "/primary"), ok(READY), "accepted behind them");
+    agent.process.signal(Signal::STOP);
+    for mut client in &clients {
+        client.write_all(b"GET /primary HTTP/1.1\r\n\r\n").unwrap();
+    }
+    // A head's time limit is 2 s.
+    thread::sleep(Duration::from_millis(2200));
+    agent.process.signal(Signal::CONT);
+    for client in clients {
+        assert_eq!(read_reply(client), ok(READY));
+    }
+}
+
+#[test]
+fn who_was_accepted_and_asks_after_sigterm_hears_what_stands() {
+    let patroni = FakePatroni::new(primary());
+    let (mut agent, http) = agent_and_http(&patroni, &["--deadline", "2s", "--grace", "20s"]);
+    let client = connect(http);
+    assert_eq!(get(http, "/primary"), ok(READY), "accepted behind it");
+    patroni.now(Behaviour::Hang);
+    agent.process.signal(Signal::TERM);
+    // Longer than an observation is fresh, so that it has to wait.
+    thread::sleep(Duration::from_millis(500));
+    (&client).write_all(b"GET /primary HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(read_reply(client), ok(READY));
+    assert_eq!(agent.process.wait().code(), Some(0));
 }
 
 #[test]

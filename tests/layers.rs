@@ -129,7 +129,7 @@ fn imports_are_read() {
         ["crate::a::B", "crate::a::c::D", "crate::a::c::E", "crate::a::f"]
     );
     let event_loop = &imports()["server::event_loop"];
-    for other in ["server::endpoints", "systemd::journal", "config", "haproxy::reply"] {
+    for other in ["server::endpoints", "systemd::journal", "config", "memory::file"] {
         assert!(event_loop.contains(other), "{other} is missing in {event_loop:?}");
     }
 }

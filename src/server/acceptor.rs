@@ -45,6 +45,8 @@ struct Listener {
 #[derive(Default)]
 pub(super) struct Acceptor {
     listeners: Vec<Listener>,
+    /// With which one a round begins.
+    first: usize,
 }
 
 impl Acceptor {
@@ -63,6 +65,17 @@ impl Acceptor {
 
     pub(super) fn listeners(&self) -> usize {
         self.listeners.len()
+    }
+
+    /// All, each once.
+    pub(super) fn round(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, count) = (self.first, self.listeners.len());
+        (first..count).chain(0..first)
+    }
+
+    /// There was room until this one. The next round begins with those behind it.
+    pub(super) fn begin_round_after(&mut self, listener: usize) {
+        self.first = (listener + 1) % self.listeners.len();
     }
 
     /// The poll says that connections wait.

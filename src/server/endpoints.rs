@@ -116,8 +116,17 @@ impl EndpointTable {
 
     /// The checks whose deadline has come.
     pub(super) fn take_expired(&mut self, now: Moment) -> Vec<(Check, Verdict)> {
+        self.take_unanswered(|cache| cache.take_expired(now))
+    }
+
+    /// All that wait, where they can't wait longer.
+    pub(super) fn take_all(&mut self, now: Moment) -> Vec<(Check, Verdict)> {
+        self.take_unanswered(|cache| cache.take_all(now))
+    }
+
+    fn take_unanswered(&mut self, take: impl Fn(&mut Cache<Check>) -> Vec<(Check, Verdict)>) -> Vec<(Check, Verdict)> {
         let expired = |state: &mut EndpointState| {
-            let mut expired = state.cache.take_expired(now);
+            let mut expired = take(&mut state.cache);
             // They all have the same one.
             if let Some(veto) = expired.first().and_then(|(_, verdict)| state.subject.veto(verdict)) {
                 expired.iter_mut().for_each(|(_, verdict)| verdict.clone_from(&veto));

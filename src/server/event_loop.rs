@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use super::acceptor::{Acceptor, ListenerKind, is_for_want_of_room, max_connections};
 use super::check::Check;
-use super::dispatch;
+use super::dispatch::Dispatch;
 use super::endpoints::EndpointTable;
 use super::hold_lookup::HoldLookup;
 use super::lingering_close::LingeringClose;
@@ -21,12 +21,10 @@ use super::signals::Signals;
 use super::views::ViewTable;
 use crate::clock::Moment;
 use crate::config::{Config, ListenerRole};
-use crate::haproxy::reply::ReplyPolicy;
 use crate::memory::file::Noted;
 use crate::systemd::journal::{Change, Journal};
 use crate::systemd::notify::Notifier;
 use crate::verdict::Verdict;
-use crate::view::View;
 
 /// Accepted from one listener in one turn, so that the others, deadlines and the watchdog get
 /// theirs in a flood.
@@ -45,10 +43,7 @@ pub(super) struct EventLoop {
     request_reader: RequestReader,
     views: ViewTable,
     lingering_close: LingeringClose,
-    /// What a check asks about that names nothing.
-    default_view: View,
-    /// For a check that names no view that is served.
-    fallback_policy: ReplyPolicy,
+    dispatch: Dispatch,
     journal: Journal,
     notifier: Notifier,
     hold: HoldLookup,
@@ -94,8 +89,7 @@ impl EventLoop {
             max_connections: max_connections(views.endpoints.len()),
             views,
             lingering_close: LingeringClose::new(config.limits.deadline),
-            default_view: config.view.clone(),
-            fallback_policy: config.fallback_policy()?,
+            dispatch: Dispatch { default_view: config.view.clone(), fallback_policy: config.fallback_policy()? },
             journal,
             notifier,
             hold: HoldLookup::new(&config.holds()),
@@ -129,8 +123,9 @@ impl EventLoop {
         loop {
             let timeout = self.time_to_sleep();
             match self.poll.poll(&mut events, timeout) {
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
-                _ => {}
+                // No events were looked for. Who sent a request in time must not be taken for silent.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
             }
             self.hold.forget();
             for event in &events {
@@ -154,6 +149,7 @@ impl EventLoop {
                 self.notifier.status(&self.views.status());
             }
             if self.stop_at.is_some_and(|end| now >= end || self.connections() == 0) {
+                self.answer_all();
                 return Ok(());
             }
         }
@@ -185,9 +181,11 @@ impl EventLoop {
         if self.stop_at.is_some() {
             return;
         }
-        for listener in 0..self.acceptor.listeners() {
+        for listener in self.acceptor.round() {
             for _ in 0..BATCH {
                 if self.connections() > self.max_connections && !self.close_oldest() {
+                    // Or else a crowd at one would keep the others out.
+                    self.acceptor.begin_round_after(listener);
                     return;
                 }
                 match self.acceptor.accept(listener, now) {
@@ -244,30 +242,14 @@ impl EventLoop {
     }
 
     fn dispatch_request(&mut self, request: PartialRequest) {
-        let PartialRequest { client, protocol, bytes } = request;
-        if bytes.is_empty() {
+        if request.bytes.is_empty() {
             // HAProxy's packet may have been lost and be sent again. Without a reply HAProxy keeps its
             // state.
             return;
         }
-        match protocol {
-            Protocol::AgentSend => self.dispatch_agent_send(client, &bytes),
-            Protocol::Http | Protocol::Metrics => {
-                match dispatch::by_head(protocol, &bytes, &self.default_view, &self.views, &self.hold) {
-                    Ok((view, method)) => self.check(Check::by_http(client, view, method)),
-                    Err(response) => self.send_reply(client, Some(response.to_bytes())),
-                }
-            }
-        }
-    }
-
-    fn dispatch_agent_send(&mut self, client: TcpStream, line: &[u8]) {
-        match dispatch::by_line(line, &self.default_view, &self.views) {
-            Ok(view) => self.check(Check::by_agent_check(client, view)),
-            Err(verdict) => {
-                let reply = self.fallback_policy.reply(&self.hold.overriding_unnamed(verdict));
-                self.send_reply(client, reply.map(|reply| reply.line().into_bytes()));
-            }
+        match self.dispatch.check(request, &self.views, &self.hold) {
+            Ok(check) => self.check(check),
+            Err((client, answer)) => self.send_reply(client, answer),
         }
     }
 
@@ -289,6 +271,13 @@ impl EventLoop {
 
     fn answer_expired(&mut self) {
         for (check, verdict) in self.views.endpoints.take_expired(Moment::now()) {
+            self.answer(check, verdict);
+        }
+    }
+
+    /// Who asked after SIGTERM has no more time than the loop.
+    fn answer_all(&mut self) {
+        for (check, verdict) in self.views.endpoints.take_all(Moment::now()) {
             self.answer(check, verdict);
         }
     }

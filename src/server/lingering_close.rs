@@ -48,7 +48,9 @@ impl LingeringClose {
             }
         }
         std::mem::swap(&mut self.of_last_turn, &mut self.of_this_turn);
-        while self.clients.pop_expired(now).is_some() {}
+        while let Some(mut client) = self.clients.pop_expired(now) {
+            drain_once(&mut client);
+        }
     }
 
     /// The poll says that a client sent something or closed.
@@ -60,7 +62,10 @@ impl LingeringClose {
 
     /// Closes the one that has lingered longest. Whether there was one.
     pub(super) fn close_oldest(&mut self) -> bool {
-        self.clients.pop_oldest().is_some()
+        self.clients.pop_oldest().is_some_and(|mut client| {
+            drain_once(&mut client);
+            true
+        })
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -127,7 +132,8 @@ mod tests {
         lingering.drain(Token(2));
         lingering.end_turn(Instant::now(), true, poll.registry());
         assert_eq!(lingering.len(), 1);
-        // What it sent was read, so it sees an end and no reset.
+        // What it sent is read, so it sees an end and no reset.
+        clients[1].as_mut().unwrap().write_all(b"later").unwrap();
         assert!(lingering.close_oldest());
         assert_eq!(clients[1].as_mut().unwrap().read(&mut [0]).unwrap(), 0);
     }

@@ -86,9 +86,11 @@ impl RequestReader {
         has_ended.then(|| self.clients.remove(token)).flatten().map(|request| request.deregistered(registry))
     }
 
-    /// The request of one whose time is up, if there is one.
+    /// The request of one whose time is up, if there is one, with what the poll has not told of yet.
     pub(super) fn take_expired(&mut self, now: Instant, registry: &Registry) -> Option<PartialRequest> {
-        self.clients.pop_expired(now).map(|request| request.deregistered(registry))
+        let mut request = self.clients.pop_expired(now)?;
+        request.read();
+        Some(request.deregistered(registry))
     }
 
     /// Closes the one that has taken longest. Whether there was one.
