@@ -15,7 +15,7 @@
 # make scale      one agent that 1,000 HAProxies ask, one HAProxy with 300 servers, and how each grows, as root,
 #                 OUT=target/scale, PART=agent or haproxy for that alone
 # make simulate   the rule in a model of a cluster, under combinations of up to three faults, for SECONDS=3600
-# make soak       a month in two hours, on a booted Debian and beside it: ten million checks while everything happens that
+# make soak       a month in an hour, on a booted Debian and beside it: ten million checks while everything happens that
 #                 happens to a service, SOAK_SEED=7 for that sequence of events, SOAK_CHECKS=1000000 for fewer
 # make quick      what is tested in seconds, whatever is installed
 # make test       everything that is tested, on the real parts; nothing is skipped
