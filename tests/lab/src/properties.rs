@@ -4,6 +4,7 @@ mod configuration;
 mod haproxy;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use patroni_check::patroni::Answer;
 use patroni_check::patroni::body::Body;
 use patroni_check::verdict::{Judgement, Sessions, Verdict, judge};
 use patroni_check::view::{CALMS, OnFailure, OnStandby, View};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub use configuration::configuration;
 pub use haproxy::{members, words};
@@ -89,15 +90,17 @@ fn may_serve(endpoint: &str, bytes: &[u8]) -> bool {
     if endpoint == "/readiness" {
         return is_200 && bytes.len() == end + 3;
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&bytes[end + 3..]) else { return false };
-    let role = body["role"].as_str().unwrap_or_default();
+    // What is not looked at may be what no `Value` can hold, such as 1e999.
+    let Ok(body) = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(&bytes[end + 3..]) else { return false };
+    let text = |name: &str| body.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let (state, role) = (text("state").unwrap_or_default(), text("role").unwrap_or_default());
     let fits = match endpoint {
-        "/primary" => matches!(role, "primary" | "master"),
-        "/leader" => matches!(role, "primary" | "master" | "standby_leader"),
+        "/primary" => matches!(role.as_str(), "primary" | "master"),
+        "/leader" => matches!(role.as_str(), "primary" | "master" | "standby_leader"),
         "/standby-leader" => role == "standby_leader",
         _ => true,
     };
-    is_200 && body["state"] == "running" && fits
+    is_200 && state == "running" && fits
 }
 
 /// A descriptor name is the default view, a view, one of three words, or a complaint of one
