@@ -56,8 +56,6 @@ pub struct Node {
     /// The observation that was delivered last and granted the lock, or told of a paused cluster
     /// that nobody leads.
     grant_began: Option<Ms>,
-    /// The newest one that told so of the node that had led last.
-    nobody_led: Option<Ms>,
     /// Patroni was silent since.
     heard_silence: bool,
     /// The newest answer: when it came, and when its request began.
@@ -116,9 +114,6 @@ impl Invariants {
         node.heard_silence |= *outcome == Outcome::Nothing;
         let Outcome::Said(says) = outcome else { return };
         (node.answered_at, node.answered_began, node.answer_granted) = (Some(now), began, says.status == 200);
-        if says.pause && says.unlocked && patroni.had_lock {
-            node.nobody_led = Some(began);
-        }
         let goes_on = says.pause && (says.unlocked || node.grant_began.is_some_and(|granted| began < granted + GRACE));
         if says.is_primary() && (says.status == 200 || goes_on) {
             (node.grant_began, node.heard_silence) = (Some(began), false);
@@ -173,9 +168,7 @@ impl Invariants {
     /// he had it; or the key was given up before its lease was over, and no answer has come since.
     fn may_go_on(&self, now: Ms, number: usize, store: &Store, patroni: &Patroni) -> bool {
         let (node, says) = (&self.nodes[number], patroni.says(now));
-        // A Patroni that has the store back says without the lock what it may say of its own.
-        let is_back = node.nobody_led.is_some_and(|began| now < began + 2000 + INTERVAL);
-        let goes_on_in_pause = says.pause && (says.unlocked && patroni.had_lock || patroni.has_just_lost() || is_back);
+        let goes_on_in_pause = says.pause && (says.unlocked && patroni.had_lock || patroni.has_just_lost());
         // In a silence: the lock that was granted last was given up, or its lease was not renewed
         // for long and is over; one that was missed before counts for two seconds. The grace is for
         // leases that outlive it.
