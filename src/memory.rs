@@ -14,7 +14,7 @@ use crate::verdict::{Evidence, Judgement, Verdict};
 use presence::Presence;
 
 /// A Patroni that was started anew looks at its lock in its first round, which begins some 100 ms
-/// after it answers. One that has the store back renews its lock in the round in which it finds it.
+/// after it answers.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
 
 /// Another node waits this long for a member that does not answer, before it takes a free lock
@@ -247,14 +247,9 @@ impl Memory {
     fn resolve(&mut self, began: Moment, judgement: Judgement) -> Judgement {
         let was_here = self.lock_was_here.map(|(_, has_lock)| has_lock);
         let was_here_just_now = matches!(self.lock_was_here, Some((since, true)) if !self.is_stale(began.since(since)));
-        let first_round = FIRST_ROUND.min(self.limits.grace);
-        let was_here_last = matches!(self.lock_was_here, Some((since, true)) if began.since(since) < first_round);
         let is_second = std::mem::take(&mut self.recheck_pending);
         let has_lock_now = match judgement.evidence {
             Evidence::WithoutLock | Evidence::WithoutLockInPause { .. } if self.restart != Restart::No => None,
-            // When the store is back, Patroni finds its own lock there and has not renewed it yet, so it
-            // says neither that it has it nor that nobody has.
-            Evidence::WithoutLockInPause { .. } if was_here_last && self.was_free() => None,
             // Patroni has not read the store since, so it has only failed to renew its lock. An old
             // Patroni does not say when it read the store; it may have.
             Evidence::WithoutLockInPause { looked: None } if was_here_just_now && !self.was_free() => None,
