@@ -11,7 +11,6 @@ use super::views::ViewTable;
 use crate::haproxy::agent_send;
 use crate::haproxy::reply::ReplyPolicy;
 use crate::http::{Method, Request, Response};
-use crate::verdict::Verdict;
 use crate::view::View;
 
 /// What requests mean that do not say all.
@@ -38,7 +37,7 @@ impl Dispatch {
     ) -> Result<Check, Answered> {
         let PartialRequest { client, protocol, bytes } = request;
         match protocol {
-            Protocol::AgentSend => match self.by_line(&bytes, views) {
+            Protocol::AgentSend => match agent_send::find(&bytes, &self.default_view, |view| views.find(view)) {
                 Ok(view) => Ok(Check::by_agent_check(client, view)),
                 Err(verdict) => {
                     let reply = self.fallback_policy.reply(&hold.overriding_unnamed(verdict));
@@ -50,10 +49,6 @@ impl Dispatch {
                 Err(response) => Err((client, Some(response.to_bytes()))),
             },
         }
-    }
-
-    fn by_line(&self, line: &[u8], views: &ViewTable) -> Result<usize, Verdict> {
-        agent_send::find(line, &self.default_view, |view| views.find(view))
     }
 
     /// By the head of an HTTP request, and how it is asked; or the metrics, or a 400.

@@ -141,7 +141,8 @@ impl EventLoop {
             while let Some(request) = self.request_reader.take_expired(now, self.poll.registry()) {
                 self.dispatch_request(request);
             }
-            self.answer_expired();
+            let expired = self.views.endpoints.take_expired(Moment::now());
+            self.answer_each(expired);
             self.views.endpoints.begin_fetches(Moment::now());
             self.lingering_close.end_turn(now, self.stop_at.is_some(), self.poll.registry());
             if self.notifier.is_due(now) {
@@ -149,7 +150,9 @@ impl EventLoop {
                 self.notifier.status(&self.views.status());
             }
             if self.stop_at.is_some_and(|end| now >= end || self.connections() == 0) {
-                self.answer_all();
+                // Who asked after SIGTERM has no more time than the loop.
+                let waiting = self.views.endpoints.take_all(Moment::now());
+                self.answer_each(waiting);
                 return Ok(());
             }
         }
@@ -263,21 +266,12 @@ impl EventLoop {
 
     fn take_reports(&mut self) {
         while let Some(answered) = self.views.endpoints.take_report(Moment::now(), &self.journal) {
-            for (check, verdict) in answered {
-                self.answer(check, verdict);
-            }
+            self.answer_each(answered);
         }
     }
 
-    fn answer_expired(&mut self) {
-        for (check, verdict) in self.views.endpoints.take_expired(Moment::now()) {
-            self.answer(check, verdict);
-        }
-    }
-
-    /// Who asked after SIGTERM has no more time than the loop.
-    fn answer_all(&mut self) {
-        for (check, verdict) in self.views.endpoints.take_all(Moment::now()) {
+    fn answer_each(&mut self, answered: Vec<(Check, Verdict)>) {
+        for (check, verdict) in answered {
             self.answer(check, verdict);
         }
     }
