@@ -206,9 +206,14 @@ fn a_head_that_comes_byte_by_byte_is_answered_and_one_that_never_ends_is_bounded
 
 #[test]
 fn who_asked_in_time_while_the_program_stood_still_is_answered() {
+    if !requires(&["10000 descriptors"]) {
+        return;
+    }
+    lab::raise_descriptors();
     let patroni = FakePatroni::new(primary());
     let (agent, http) = agent_and_http(&patroni, &["--deadline", "5s"]);
-    let clients: Vec<_> = (0..10).map(|_| connect(http)).collect();
+    // More than the loop is told of in one turn.
+    let clients: Vec<_> = (0..1500).map(|_| connect(http)).collect();
     assert_eq!(get(http, "/primary"), ok(READY), "accepted behind them");
     agent.process.signal(Signal::STOP);
     for mut client in &clients {

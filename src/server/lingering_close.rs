@@ -132,9 +132,29 @@ mod tests {
         lingering.drain(Token(2));
         lingering.end_turn(Instant::now(), true, poll.registry());
         assert_eq!(lingering.len(), 1);
-        // What it sent is read, so it sees an end and no reset.
-        clients[1].as_mut().unwrap().write_all(b"later").unwrap();
+        // What it sent was read, so it sees an end and no reset.
         assert!(lingering.close_oldest());
         assert_eq!(clients[1].as_mut().unwrap().read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_has_sent_something_sees_an_end_and_no_reset_whyever_it_is_closed() {
+        let poll = Poll::new().unwrap();
+        let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let ways: [fn(&mut LingeringClose, &Poll); 2] = [
+            |lingering, _| assert!(lingering.close_oldest()),
+            |lingering, poll| lingering.end_turn(Instant::now() + Duration::from_secs(61), false, poll.registry()),
+        ];
+        for close in ways {
+            let mut lingering = LingeringClose::new(Duration::from_secs(60));
+            let mut client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            accepted.set_nonblocking(true).unwrap();
+            lingering.begin(Instant::now(), TcpStream::from_std(accepted), Token(0));
+            client.write_all(b"late").unwrap();
+            close(&mut lingering, &poll);
+            assert_eq!((lingering.len(), client.read(&mut [0]).unwrap()), (0, 0));
+            assert!(client.take_error().unwrap().is_none(), "the end hides a reset behind it from a read");
+        }
     }
 }
