@@ -36,7 +36,7 @@ pub struct Act {
     /// Of the checks that can't but have been answered by it: the end of the first, and the
     /// earliest time at which the observation for the last can have begun.
     pub observed: Option<(Instant, Instant)>,
-    /// What was noted before it was judged of [`Oracle::may_be_back`].
+    /// What was noted before it was judged of [`Acts::may_be_back`].
     may_be_back: bool,
 }
 
